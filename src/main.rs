@@ -1,0 +1,2 @@
+//! The `deletion-worker` binary.
+fn main() {}
