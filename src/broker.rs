@@ -4,6 +4,7 @@
 
 use tokio::sync::mpsc;
 
+pub use crate::delivery::Extent;
 use crate::delivery::{Arrival, Obituary, Tag};
 
 /// What the broker shell tells the worker.
@@ -53,13 +54,4 @@ pub enum Command {
     DeadLetter(Tag, Box<Obituary>),
     /// Finish what was commanded, then close channel and connections; answered by [`Event::Down`].
     Close,
-}
-
-/// Which deliveries a settlement covers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Extent {
-    /// This one.
-    One(Tag),
-    /// This one and every unsettled one before it.
-    UpTo(Tag),
 }
