@@ -26,4 +26,6 @@ pub mod delivery;
 pub mod endpoint;
 pub mod engine;
 pub mod id;
+pub mod metrics;
 pub mod request;
+pub mod status;
