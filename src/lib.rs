@@ -26,5 +26,7 @@ pub mod delivery;
 pub mod endpoint;
 pub mod engine;
 pub mod id;
+pub mod metrics;
 pub mod request;
 pub mod retry;
+pub mod status;
