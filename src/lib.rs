@@ -27,3 +27,4 @@ pub mod endpoint;
 pub mod engine;
 pub mod id;
 pub mod request;
+mod text;
