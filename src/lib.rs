@@ -30,3 +30,4 @@ pub mod metrics;
 pub mod request;
 pub mod retry;
 pub mod status;
+mod text;
