@@ -19,6 +19,7 @@
 //! | Settlement | carrying a verdict out |
 //! | Drain | the orderly way to the exit |
 
+pub mod admin;
 pub mod answer;
 pub mod broker;
 pub mod config;

@@ -215,4 +215,4 @@ impl<'de> Deserialize<'de> for Timestamp {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -9,7 +9,8 @@ fn at(seconds: u64) -> Timestamp {
     Timestamp(UNIX_EPOCH + Duration::from_millis(seconds * 1000 + 250))
 }
 
-fn status(state: BrokerState) -> Status {
+/// A status of a failing endpoint.
+pub(crate) fn status(state: BrokerState) -> Status {
     Status {
         version: "0.1.0".into(),
         at: at(1_700_000_060),
