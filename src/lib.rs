@@ -21,9 +21,11 @@
 
 pub mod answer;
 pub mod broker;
+pub mod command;
 pub mod config;
 pub mod delivery;
 pub mod endpoint;
 pub mod engine;
 pub mod id;
+pub mod log;
 pub mod request;
