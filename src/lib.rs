@@ -22,12 +22,14 @@
 pub mod admin;
 pub mod answer;
 pub mod broker;
+pub mod command;
 pub mod config;
 pub mod delivery;
 pub mod endpoint;
 pub mod engine;
 pub mod id;
 pub mod metrics;
+pub mod log;
 pub mod request;
 pub mod retry;
 pub mod status;
