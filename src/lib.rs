@@ -21,6 +21,7 @@
 
 pub mod answer;
 pub mod broker;
+pub mod command;
 pub mod config;
 pub mod delivery;
 pub mod endpoint;
