@@ -1,3 +1,4 @@
-//! The commands, one module each.
+//! What the binary can be told to do.
 
 pub mod check_config;
+pub mod publish;

@@ -119,8 +119,6 @@ metrics! {
 
     /// 1 while the channel to the broker is open and its topology in place.
     broker_connected: Gauge;
-    /// 1 while the broker blocks the publishing of dead letters for want of memory or disk.
-    broker_blocked: Gauge;
     /// Connections to the broker that were made anew after one was lost.
     broker_reconnects_total: Counter;
     /// 1 while the broker has confirmed our consumer.

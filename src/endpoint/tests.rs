@@ -15,7 +15,7 @@ fn settings(api: Api, url: &str) -> Endpoint {
     Endpoint {
         api,
         url: url.parse().expect("a test's URL"),
-        token: SecretSource::Value(Secret::new(TOKEN)),
+        token: Some(SecretSource::Value(Secret::new(TOKEN))),
         namespace: None,
         timeout: Duration::from_secs(20),
         connect_timeout: Duration::from_secs(10),
@@ -30,7 +30,8 @@ fn at(addr: SocketAddr) -> Endpoint {
 }
 
 fn client(endpoint: &Endpoint) -> Client {
-    Client::new(endpoint, Token::open(&endpoint.token).expect("a token")).expect("a client")
+    Client::new(endpoint, Token::open(endpoint.token.as_ref().expect("one is set")).expect("a token"))
+        .expect("a client")
 }
 
 fn ids(ids: &[&str]) -> Vec<Id> {

@@ -100,7 +100,9 @@ async fn child_without_roots() {
     assert_eq!(call(&at(server.addr)).await.outcome, Outcome::Deleted);
 
     let endpoint = settings(Api::V1_0, "https://localhost/");
-    let error = Client::new(&endpoint, Token::open(&endpoint.token).expect("a token")).expect_err("no roots");
+    let error =
+        Client::new(&endpoint, Token::open(endpoint.token.as_ref().expect("one is set")).expect("a token"))
+            .expect_err("no roots");
     let error = format!("{error:#}");
     assert!(error.contains("endpoint.url") && error.contains("No CA certificates"), "{error}");
 }
