@@ -21,10 +21,12 @@
 
 pub mod answer;
 pub mod broker;
+pub mod command;
 pub mod config;
 pub mod delivery;
 pub mod endpoint;
 pub mod engine;
 pub mod id;
+pub mod mock;
 pub mod request;
 mod text;
