@@ -2,3 +2,6 @@
 
 pub mod check_config;
 pub mod publish;
+//! The binary's commands.
+
+pub mod mock_endpoint;

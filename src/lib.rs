@@ -30,6 +30,7 @@ pub mod engine;
 pub mod id;
 pub mod log;
 pub mod metrics;
+pub mod mock;
 pub mod request;
 pub mod retry;
 pub mod status;
