@@ -1,14 +1,9 @@
-//! What the binary can be told to do.
-
-pub mod check_config;
-pub mod publish;
-//! The binary's commands.
-
-pub mod mock_endpoint;
 //! The command line: what can be asked of the program, and how it ends. One module per command.
 
 pub mod check_config;
 pub mod healthcheck;
+pub mod mock_endpoint;
+pub mod publish;
 
 use std::io;
 use std::path::PathBuf;
@@ -17,6 +12,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 
 use crate::config::{Config, Loaded, Need, Problems};
+use crate::worker;
 
 /// Exit code for what trying again won't mend.
 const EXIT_FAULT: u8 = 1;
@@ -68,6 +64,14 @@ pub struct Sources {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    /// Run the worker
+    ///
+    /// Consumes amqp.queue until SIGTERM or SIGINT: then it takes no more messages, finishes what is open within
+    /// shutdown.grace, gives the rest back, and exits with 0. A second signal stops it at once.
+    ///
+    ///   DELETION_WORKER__ENDPOINT__TOKEN_FILE=/run/secrets/token deletion-worker run --config worker.toml
+    #[command(verbatim_doc_comment)]
+    Run,
     /// Print the effective configuration, and where each value comes from
     ///
     /// Prints every key as TOML that can be used as a configuration file, with secrets masked. Exits with 0, or with 2
@@ -85,6 +89,15 @@ enum Command {
     ///   deletion-worker healthcheck --ready --url http://10.0.0.7:9090
     #[command(verbatim_doc_comment)]
     Healthcheck(healthcheck::Args),
+    /// Run a stand-in for the delete endpoint, with faults that can be switched on
+    ///
+    /// Serves both API versions, at the paths of the real ones. Faults are set by flags, or at run time by
+    /// PUT /_mock/faults; GET /_mock/stats says what came in. Stops with SIGTERM or SIGINT.
+    ///
+    ///   deletion-worker mock-endpoint --latency 50ms --requests-per-second 5
+    ///   DELETION_WORKER__ENDPOINT__URL=http://127.0.0.1:8088/api/serve/video/delete deletion-worker run
+    #[command(verbatim_doc_comment)]
+    MockEndpoint(Box<mock_endpoint::Args>),
 }
 
 /// Why a command did not do what it should.
@@ -111,6 +124,11 @@ impl Cli {
                 let code = check_config::run(loaded, &mut io::stdout().lock(), &mut io::stderr().lock());
                 return Ok(ExitCode::from(code.context("failed to print the configuration")?));
             }
+            Command::Run => {
+                let config = sources.start(Need::Worker)?;
+                worker::run(&config).await.map_err(anyhow::Error::from)?;
+            }
+            Command::MockEndpoint(args) => mock_endpoint::run(*args).await?,
             Command::Healthcheck(args) => healthcheck::run(&args, &sources, &mut io::stdout().lock()).await?,
         }
         Ok(ExitCode::SUCCESS)

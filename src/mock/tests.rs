@@ -28,7 +28,7 @@ fn client(mock: &MockHandle, api: Api, timeout: Duration) -> Client {
     let endpoint = Endpoint {
         api,
         url: format!("http://{}{path}", mock.addr).parse().expect("a URL"),
-        token: SecretSource::Value(Secret::new(TOKEN)),
+        token: Some(SecretSource::Value(Secret::new(TOKEN))),
         namespace: None,
         timeout,
         connect_timeout: timeout,
@@ -36,7 +36,8 @@ fn client(mock: &MockHandle, api: Api, timeout: Duration) -> Client {
         requests_per_second: None,
         success_codes: vec!["0000".to_owned()],
     };
-    Client::new(&endpoint, Token::open(&endpoint.token).expect("a token")).expect("a client")
+    Client::new(&endpoint, Token::open(endpoint.token.as_ref().expect("one is set")).expect("a token"))
+        .expect("a client")
 }
 
 fn ids(ids: &[&str]) -> Vec<Id> {
