@@ -7,9 +7,9 @@ use std::path::Path;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 
+use super::Secret;
 use super::address::{self, Broker};
 use super::value::{Shape as _, Token};
-use super::{Secret, problem::harmless};
 
 /// A file that is longer isn't configuration.
 const BYTES_MAX: u64 = 1 << 20;
@@ -30,34 +30,28 @@ pub(super) fn read(path: &Path) -> Result<String, String> {
 
 /// The token in the file at `path`, without the white space round it.
 pub(super) fn token(path: &Path) -> Result<Secret, String> {
-    let named = |fault| format!("{} {fault}", harmless(&path.to_string_lossy()));
-    let content = read(path).map_err(named)?;
-    Token.parse(content.trim()).map_err(named)
+    Token.parse(read(path)?.trim())
 }
 
 /// The brokers in the file at `path`.
 pub(super) fn brokers(path: &Path) -> Result<Vec<Broker>, String> {
-    let named = |fault| format!("{} {fault}", harmless(&path.to_string_lossy()));
-    let content = read(path).map_err(named)?;
-    address::brokers(&content).map_err(named)
+    address::brokers(&read(path)?)
 }
 
-/// Whether the file at `path` holds at least one certificate; a PEM without one is believed by no TLS library to
-/// be a mistake, and every connection fails.
+/// Checks that the file at `path` holds certificates: TLS libraries accept one without any, and then every
+/// connection fails.
 pub(super) fn certificates(path: &Path) -> Result<(), String> {
-    let named = |fault| format!("{} {fault}", harmless(&path.to_string_lossy()));
-    let content = read(path).map_err(named)?;
+    let content = read(path)?;
     let mut found = CertificateDer::pem_slice_iter(content.as_bytes()).peekable();
     let is_sound = found.peek().is_some() && found.all(|each| each.is_ok());
-    if is_sound { Ok(()) } else { Err(named("holds no PEM certificate".to_owned())) }
+    if is_sound { Ok(()) } else { Err("holds no PEM certificate".to_owned()) }
 }
 
-/// Whether the file at `path` holds a private key as PKCS#8.
+/// Checks that the file at `path` holds a private key as PKCS#8.
 pub(super) fn private_key(path: &Path) -> Result<(), String> {
-    let named = |fault| format!("{} {fault}", harmless(&path.to_string_lossy()));
-    let content = read(path).map_err(named)?;
+    let content = read(path)?;
     match PrivatePkcs8KeyDer::from_pem_slice(content.as_bytes()) {
         Ok(_) => Ok(()),
-        Err(_) => Err(named("holds no PKCS#8 private key (BEGIN PRIVATE KEY)".to_owned())),
+        Err(_) => Err("holds no PKCS#8 private key (BEGIN PRIVATE KEY)".to_owned()),
     }
 }

@@ -453,8 +453,8 @@ impl Shape for Token {
         if text.trim() != text {
             return Err("begins or ends with white space".to_owned());
         }
-        if reqwest::header::HeaderValue::from_str(text).is_err() {
-            return Err("has a character that an HTTP header can't carry".to_owned());
+        if !text.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ') {
+            return Err("has a character that is not visible ASCII".to_owned());
         }
         Ok(Secret::new(text))
     }
