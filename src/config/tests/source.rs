@@ -1,7 +1,11 @@
 //! Every key from every source, and which source wins.
 
+use proptest::prelude::*;
+
+use super::super::address::BrokerUrl;
 use super::super::key::KEYS;
 use super::super::source::variable;
+use super::super::value::Shape as _;
 use super::super::{Need, Origin, SecretSource, Urls};
 use super::{Dir, Input};
 
@@ -153,6 +157,26 @@ fn what_is_printed_loads_as_the_same_configuration() {
     assert_eq!(format!("{:?}", first.config), format!("{:?}", second.config));
 }
 
+proptest! {
+    /// What passes here must not be read differently by the library that connects.
+    #[test]
+    fn broker_urls_mean_to_lapin_what_they_mean_to_us(
+        user in "([a-z%]{0,3}(:[!-~]{0,3})?@)?",
+        host in "[a-z0-9.%\\[\\]:-]{0,9}",
+        path in "(/[ -~]{0,6}|%2[fF]){0,2}",
+    ) {
+        let text = format!("amqp://{user}{host}{path}");
+        if let Ok(broker) = BrokerUrl.parse(&text) {
+            let uri: lapin::uri::AMQPUri = text.parse().map_err(TestCaseError::fail)?;
+            prop_assert_eq!(&uri.vhost, &broker.vhost);
+            prop_assert!(!uri.vhost.is_empty());
+            let url = url::Url::parse(&text).expect("it has passed");
+            let host = percent_encoding::percent_decode_str(url.host_str().unwrap_or_default());
+            prop_assert_eq!(&*host.decode_utf8_lossy(), uri.authority.host);
+        }
+    }
+}
+
 #[test]
 fn secrets_arrive_whole() {
     let dir = Dir::new();
@@ -202,6 +226,5 @@ fn variables_of_others_are_ignored_but_not_lookalikes() {
     let notes: Vec<_> = loaded.notes.iter().map(ToString::to_string).collect();
     let expected =
         "amqp.queue: DELETION_WORKER_AMQP_QUEUE is not read: DELETION_WORKER__AMQP__QUEUE would be";
-    assert_eq!(notes[0], expected);
-    assert_eq!(notes.len(), 2);
+    assert_eq!(notes, [expected]);
 }
