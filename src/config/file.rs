@@ -7,12 +7,38 @@ use std::path::Path;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 
-use super::Secret;
 use super::address::{self, Broker};
 use super::value::{Shape as _, Token};
+use super::{Secret, SecretSource, Urls};
 
 /// A file that is longer isn't configuration.
 const BYTES_MAX: u64 = 1 << 20;
+
+impl SecretSource {
+    /// The token as it is now; a file is read anew, which blocks.
+    ///
+    /// # Errors
+    /// A fragment that says what is wrong with the file, without its path or content.
+    pub fn read(&self) -> Result<Secret, String> {
+        match self {
+            Self::Value(secret) => Ok(secret.clone()),
+            Self::File(path) => token(path),
+        }
+    }
+}
+
+impl Urls {
+    /// The URLs as they are now, at least one; a file is read anew, which blocks.
+    ///
+    /// # Errors
+    /// A fragment that says what is wrong with the file, without its path or content.
+    pub fn read(&self) -> Result<Vec<Secret>, String> {
+        match self {
+            Self::Values(urls) => Ok(urls.clone()),
+            Self::File(path) => Ok(brokers(path)?.into_iter().map(|broker| broker.url).collect()),
+        }
+    }
+}
 
 /// The content of a short text file; the error says what is wrong, without the path.
 pub(super) fn read(path: &Path) -> Result<String, String> {

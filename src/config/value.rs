@@ -199,10 +199,7 @@ fn cut_short(text: &str) -> String {
 }
 
 fn fits(form: Form, forms: &'static [Form]) -> Result<(), String> {
-    if form == Form::Untyped || forms.contains(&form) {
-        return Ok(());
-    }
-    Err(misfit(form, forms))
+    if form == Form::Untyped || forms.contains(&form) { Ok(()) } else { Err(misfit(form, forms)) }
 }
 
 fn misfit(form: Form, forms: &'static [Form]) -> String {

@@ -147,6 +147,7 @@ fn broker_urls() {
             "\"amqp://u:***@[::1]:5672/v\" has an IPv6 address, which isn't supported here: use a host name"
                 .to_owned(),
         ),
+        ("amqp://%a0", "\"amqp://%a0\" has a % in its host".to_owned()),
         ("amqp://h:0", "\"amqp://h:0\" has port 0".to_owned()),
         (
             "amqp://u:p@h/",
