@@ -50,11 +50,14 @@ pub fn init(log: &Log) -> Result<(), Fault> {
 /// lapin logs even expected disconnects as errors.
 pub(crate) fn filter(level: &str) -> Result<EnvFilter, String> {
     let mut base = LevelFilter::INFO;
-    for directive in level.split(',') {
-        match directive.parse() {
+    // EnvFilter takes an empty part for a level, a misspelt level for a target, and cuts a target in the wrong place
+    // if there is white space before it.
+    let parts: Vec<_> = level.split(',').map(str::trim).collect();
+    for part in &parts {
+        match part.parse() {
+            _ if part.is_empty() => return Err("has an empty part".to_owned()),
             Ok(level) => base = level,
-            // EnvFilter would take a misspelt level for a target, and log nothing else.
-            Err(_) if !directive.contains('=') => return Err("has a part that is no level".to_owned()),
+            Err(_) if !part.contains('=') => return Err("has a part that is no level".to_owned()),
             Err(_) => {}
         }
     }
@@ -67,7 +70,7 @@ pub(crate) fn filter(level: &str) -> Result<EnvFilter, String> {
         directives.push_str(&format!(",{target}={quiet}"));
     }
     // The last directive for a target wins.
-    EnvFilter::try_new(format!("{directives},{level}"))
+    EnvFilter::try_new(format!("{directives},{}", parts.join(",")))
         .map_err(|_| "has a directive that can't be read".to_owned())
 }
 
@@ -178,3 +181,6 @@ impl<W: Write> Write for JsonLine<W> {
         self.0.flush()
     }
 }
+
+#[cfg(test)]
+mod tests;

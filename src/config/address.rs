@@ -132,6 +132,7 @@ fn broker(text: &str) -> Result<Broker, String> {
         Some(Host::Ipv6(_)) => {
             return Err("has an IPv6 address, which isn't supported here: use a host name".to_owned());
         }
+        Some(Host::Domain(name)) if name.contains('%') => return Err("has a % in its host".to_owned()),
         Some(Host::Domain(_) | Host::Ipv4(_)) => {}
     }
     if url.port() == Some(0) {

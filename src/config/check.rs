@@ -120,7 +120,9 @@ impl Checks<'_> {
             self.demand(holds, &[short, long], &format!("longer than {}", long.name));
         }
         let (grace, timeout) = (&key::SHUTDOWN_GRACE, &key::ENDPOINT_TIMEOUT);
-        let holds = self.values.get(grace) >= self.values.get(timeout);
+        // The defaults are such, for Kubernetes' sake; who changes them should know.
+        let is_default = !self.values.is_given(grace) && !self.values.is_given(timeout);
+        let holds = is_default || self.values.get(grace) >= self.values.get(timeout);
         let doubt = "shorter than endpoint.timeout: a call may be cut off at shutdown, and made again";
         self.advise(holds, &[grace, timeout], doubt);
         let release = &key::HEALTH_RELEASE_AFTER;

@@ -9,10 +9,36 @@ use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 
 use super::address::{self, Broker};
 use super::value::{Shape as _, Token};
-use super::{Secret, problem::harmless};
+use super::{Secret, SecretSource, Urls};
 
 /// A file that is longer isn't configuration.
 const BYTES_MAX: u64 = 1 << 20;
+
+impl SecretSource {
+    /// The token as it is now; a file is read anew, which blocks.
+    ///
+    /// # Errors
+    /// A fragment that says what is wrong with the file, without its path or content.
+    pub fn read(&self) -> Result<Secret, String> {
+        match self {
+            Self::Value(secret) => Ok(secret.clone()),
+            Self::File(path) => token(path),
+        }
+    }
+}
+
+impl Urls {
+    /// The URLs as they are now, at least one; a file is read anew, which blocks.
+    ///
+    /// # Errors
+    /// A fragment that says what is wrong with the file, without its path or content.
+    pub fn read(&self) -> Result<Vec<Secret>, String> {
+        match self {
+            Self::Values(urls) => Ok(urls.clone()),
+            Self::File(path) => Ok(brokers(path)?.into_iter().map(|broker| broker.url).collect()),
+        }
+    }
+}
 
 /// The content of a short text file; the error says what is wrong, without the path.
 pub(super) fn read(path: &Path) -> Result<String, String> {
@@ -30,34 +56,28 @@ pub(super) fn read(path: &Path) -> Result<String, String> {
 
 /// The token in the file at `path`, without the white space round it.
 pub(super) fn token(path: &Path) -> Result<Secret, String> {
-    let named = |fault| format!("{} {fault}", harmless(&path.to_string_lossy()));
-    let content = read(path).map_err(named)?;
-    Token.parse(content.trim()).map_err(named)
+    Token.parse(read(path)?.trim())
 }
 
 /// The brokers in the file at `path`.
 pub(super) fn brokers(path: &Path) -> Result<Vec<Broker>, String> {
-    let named = |fault| format!("{} {fault}", harmless(&path.to_string_lossy()));
-    let content = read(path).map_err(named)?;
-    address::brokers(&content).map_err(named)
+    address::brokers(&read(path)?)
 }
 
-/// Whether the file at `path` holds at least one certificate; a PEM without one is believed by no TLS library to
-/// be a mistake, and every connection fails.
+/// Checks that the file at `path` holds certificates: TLS libraries accept one without any, and then every
+/// connection fails.
 pub(super) fn certificates(path: &Path) -> Result<(), String> {
-    let named = |fault| format!("{} {fault}", harmless(&path.to_string_lossy()));
-    let content = read(path).map_err(named)?;
+    let content = read(path)?;
     let mut found = CertificateDer::pem_slice_iter(content.as_bytes()).peekable();
     let is_sound = found.peek().is_some() && found.all(|each| each.is_ok());
-    if is_sound { Ok(()) } else { Err(named("holds no PEM certificate".to_owned())) }
+    if is_sound { Ok(()) } else { Err("holds no PEM certificate".to_owned()) }
 }
 
-/// Whether the file at `path` holds a private key as PKCS#8.
+/// Checks that the file at `path` holds a private key as PKCS#8.
 pub(super) fn private_key(path: &Path) -> Result<(), String> {
-    let named = |fault| format!("{} {fault}", harmless(&path.to_string_lossy()));
-    let content = read(path).map_err(named)?;
+    let content = read(path)?;
     match PrivatePkcs8KeyDer::from_pem_slice(content.as_bytes()) {
         Ok(_) => Ok(()),
-        Err(_) => Err(named("holds no PKCS#8 private key (BEGIN PRIVATE KEY)".to_owned())),
+        Err(_) => Err("holds no PKCS#8 private key (BEGIN PRIVATE KEY)".to_owned()),
     }
 }

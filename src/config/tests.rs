@@ -144,9 +144,7 @@ fn defaults_are_those_of_the_design() {
     let design: Vec<_> = design.into_iter().map(|(key, value)| (key, value, &Origin::Default)).collect();
     assert_eq!(found, design);
     assert_eq!(loaded.config.amqp.prefetch, 9 * 500);
-    // Calls take up to 30 s, the grace of Kubernetes allows for 25 s: known, and said.
-    let notes: Vec<_> = loaded.notes.iter().map(|note| note.key.as_str()).collect();
-    assert_eq!(notes, ["shutdown.grace"]);
+    assert_eq!(loaded.notes, []);
 }
 
 #[test]

@@ -1,13 +1,12 @@
 //! What a value may look like, and how its text becomes typed.
 
 use std::fmt;
-use std::net::SocketAddr;
-use std::path::PathBuf;
-use std::str::FromStr;
-use std::time::Duration;
 
-use super::address;
-use super::{Namespace, Secret};
+mod number;
+mod text;
+
+pub(super) use number::{Flag, Real, Span, Whole};
+pub(super) use text::{Address, Choice, Code, File, Filter, Name, NamespaceName, Token};
 
 /// A value as its source wrote it.
 #[derive(Clone, Debug)]
@@ -70,7 +69,7 @@ pub(super) trait Shape: fmt::Debug + Sync + 'static {
                 fits(scalar.form, Self::FORMS)?;
                 self.parse(&scalar.text)
             }
-            Written::Many(_) => fits(Form::Array, Self::FORMS).and_then(|()| self.parse("")),
+            Written::Many(_) => Err(misfit(Form::Array, Self::FORMS)),
         }
     }
 }
@@ -78,76 +77,13 @@ pub(super) trait Shape: fmt::Debug + Sync + 'static {
 /// Stands for a secret.
 pub(super) const MASK: &str = "***";
 
-/// `true` or `false`.
-#[derive(Debug)]
-pub(super) struct Flag;
-
-/// A whole number from `min` to `max`.
-#[derive(Debug)]
-pub(super) struct Whole<T> {
-    pub(super) min: T,
-    pub(super) max: T,
-    /// Why not less, where people may well try.
-    pub(super) why: &'static str,
-}
-
-/// `0`, where that is allowed, or a finite number from `min` to `max`.
-#[derive(Debug)]
-pub(super) struct Real {
-    pub(super) zero: bool,
-    pub(super) min: f64,
-    pub(super) max: f64,
-}
-
-/// A multiple of `step` from `min` to `max`.
-#[derive(Debug)]
-pub(super) struct Span {
-    pub(super) min: Duration,
-    pub(super) max: Duration,
-    pub(super) step: Duration,
-}
-
-/// One of a few words.
-#[derive(Debug)]
-pub(super) struct Choice<T: 'static>(pub(super) &'static [(&'static str, T)]);
-
 /// The word `auto`, which becomes `None`, or a value.
 #[derive(Debug)]
 pub(super) struct Auto<S>(pub(super) S);
 
-/// A name as AMQP knows it (a "short string"): `min` to 255 bytes, no control characters.
-#[derive(Debug)]
-pub(super) struct Name {
-    pub(super) min: usize,
-}
-
-/// The path of a file.
-#[derive(Debug)]
-pub(super) struct File;
-
 /// At least one value.
 #[derive(Debug)]
 pub(super) struct List<S>(pub(super) S);
-
-/// A `code` of an answer that means deleted.
-#[derive(Debug)]
-pub(super) struct Code;
-
-/// What is sent as `Authorization`.
-#[derive(Debug)]
-pub(super) struct Token;
-
-/// A v1.2 `unique_id`.
-#[derive(Debug)]
-pub(super) struct NamespaceName;
-
-/// Where to listen.
-#[derive(Debug)]
-pub(super) struct Address;
-
-/// A level, or directives of the `tracing` kind.
-#[derive(Debug)]
-pub(super) struct Filter;
 
 impl Written {
     /// A text from a source without types.
@@ -175,129 +111,6 @@ impl Written {
     }
 }
 
-impl Shape for Flag {
-    type Value = bool;
-    const FORMS: &'static [Form] = &[Form::Boolean];
-
-    fn parse(&self, text: &str) -> Result<bool, String> {
-        text.parse().map_err(|_| "is neither true nor false".to_owned())
-    }
-
-    fn render(&self, value: &bool) -> String {
-        value.to_string()
-    }
-
-    fn allowed(&self) -> String {
-        "`true`, `false`".to_owned()
-    }
-}
-
-impl<T> Shape for Whole<T>
-where
-    T: FromStr + fmt::Display + fmt::Debug + PartialOrd + Sync + 'static,
-{
-    type Value = T;
-    const FORMS: &'static [Form] = &[Form::Integer];
-
-    fn parse(&self, text: &str) -> Result<T, String> {
-        let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
-        if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err("is not a whole number".to_owned());
-        }
-        match text.parse::<T>() {
-            Ok(number) if self.min <= number && number <= self.max => Ok(number),
-            Ok(number) if self.min <= number => Err("is out of range".to_owned()),
-            Err(_) if !text.starts_with('-') => Err("is out of range".to_owned()),
-            _ if self.why.is_empty() => Err("is out of range".to_owned()),
-            _ => Err(format!("is out of range ({})", self.why)),
-        }
-    }
-
-    fn render(&self, value: &T) -> String {
-        value.to_string()
-    }
-
-    fn allowed(&self) -> String {
-        format!("{} to {}", self.min, self.max)
-    }
-}
-
-impl Shape for Real {
-    type Value = f64;
-    const FORMS: &'static [Form] = &[Form::Integer, Form::Float];
-
-    fn parse(&self, text: &str) -> Result<f64, String> {
-        let number: f64 = text.parse().map_err(|_| "is not a number".to_owned())?;
-        if self.zero && number == 0.0 {
-            return Ok(0.0);
-        }
-        if !(self.min..=self.max).contains(&number) {
-            return Err("is out of range".to_owned());
-        }
-        Ok(number)
-    }
-
-    fn render(&self, value: &f64) -> String {
-        value.to_string()
-    }
-
-    fn allowed(&self) -> String {
-        let zero = if self.zero { "0, or " } else { "" };
-        format!("{zero}{} to {}", self.min, self.max)
-    }
-}
-
-impl Shape for Span {
-    type Value = Duration;
-
-    fn parse(&self, text: &str) -> Result<Duration, String> {
-        // humantime adds up unchecked what comes near 2^64 s. The bounds keep every sum below a tenth of it.
-        let digits_max = text.split(|char: char| !char.is_ascii_digit()).map(str::len).max();
-        if text.len() > 40 || digits_max > Some(9) {
-            return Err("is out of range".to_owned());
-        }
-        if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err("has no unit".to_owned());
-        }
-        let duration = humantime::parse_duration(text).map_err(|_| "is not a duration".to_owned())?;
-        if duration < self.min || duration > self.max {
-            return Err("is out of range".to_owned());
-        }
-        if !duration.as_nanos().is_multiple_of(self.step.as_nanos()) {
-            return Err(format!("is not a multiple of {}", humantime::format_duration(self.step)));
-        }
-        Ok(duration)
-    }
-
-    fn render(&self, value: &Duration) -> String {
-        quote(&humantime::format_duration(*value).to_string())
-    }
-
-    fn allowed(&self) -> String {
-        let [min, max] = [self.min, self.max].map(humantime::format_duration);
-        format!("`\"{min}\"` to `\"{max}\"`")
-    }
-}
-
-impl<T: Copy + PartialEq + fmt::Debug + Sync> Shape for Choice<T> {
-    type Value = T;
-
-    fn parse(&self, text: &str) -> Result<T, String> {
-        let found = self.0.iter().find(|(word, _)| *word == text);
-        found.map(|(_, value)| *value).ok_or_else(|| "is unknown".to_owned())
-    }
-
-    fn render(&self, value: &T) -> String {
-        let found = self.0.iter().find(|(_, each)| each == value);
-        quote(found.expect("a choice lists every value of its type").0)
-    }
-
-    fn allowed(&self) -> String {
-        let words: Vec<_> = self.0.iter().map(|(word, _)| format!("`\"{word}\"`")).collect();
-        words.join(", ")
-    }
-}
-
 impl<S: Shape> Shape for Auto<S> {
     type Value = Option<S::Value>;
     const FORMS: &'static [Form] = &[Form::Integer, Form::String];
@@ -319,58 +132,6 @@ impl<S: Shape> Shape for Auto<S> {
 
     fn allowed(&self) -> String {
         format!("`\"auto\"`, or {}", self.0.allowed())
-    }
-}
-
-impl Shape for Name {
-    type Value = String;
-
-    fn parse(&self, text: &str) -> Result<String, String> {
-        if text.len() < self.min {
-            return Err("is empty".to_owned());
-        }
-        if text.len() > 255 {
-            return Err(format!("has {} bytes", text.len()));
-        }
-        if text.chars().any(char::is_control) {
-            return Err("has a control character".to_owned());
-        }
-        Ok(text.to_owned())
-    }
-
-    fn render(&self, value: &String) -> String {
-        quote(value)
-    }
-
-    fn allowed(&self) -> String {
-        format!("{} to 255 bytes", self.min)
-    }
-}
-
-impl Shape for File {
-    type Value = PathBuf;
-
-    fn parse(&self, text: &str) -> Result<PathBuf, String> {
-        if text.is_empty() {
-            return Err("is empty".to_owned());
-        }
-        if text.contains('\0') {
-            return Err("has a NUL character".to_owned());
-        }
-        Ok(PathBuf::from(text))
-    }
-
-    fn render(&self, value: &PathBuf) -> String {
-        quote(&self.masked(&value.to_string_lossy()))
-    }
-
-    fn allowed(&self) -> String {
-        "a readable file".to_owned()
-    }
-
-    /// A URL lands here when `amqp.urls` was meant.
-    fn masked(&self, text: &str) -> String {
-        if text.contains("://") { address::masked(text) } else { text.to_owned() }
     }
 }
 
@@ -414,113 +175,6 @@ impl<S: Shape> Shape for List<S> {
     }
 }
 
-/// The codes that `endpoint.md` documents as failures, of both families.
-const FAILURES: [&str; 18] = [
-    "0001", "0003", "0401", "0402", "0403", "0409", "0429", "9009", "400", "401", "402", "403", "405", "409",
-    "413", "415", "429", "500",
-];
-
-impl Shape for Code {
-    type Value = String;
-
-    fn parse(&self, text: &str) -> Result<String, String> {
-        if text.is_empty() || text.len() > 32 || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return Err("is not a code".to_owned());
-        }
-        if FAILURES.contains(&text) {
-            return Err(format!("is not a success: {text} is documented as a failure"));
-        }
-        Ok(text.to_owned())
-    }
-
-    fn render(&self, value: &String) -> String {
-        quote(value)
-    }
-
-    fn allowed(&self) -> String {
-        "1 to 32 visible ASCII characters, no code documented as a failure".to_owned()
-    }
-}
-
-impl Shape for Token {
-    type Value = Secret;
-    const SECRET: bool = true;
-
-    fn parse(&self, text: &str) -> Result<Secret, String> {
-        if text.is_empty() {
-            return Err("is empty".to_owned());
-        }
-        if text.trim() != text {
-            return Err("begins or ends with white space".to_owned());
-        }
-        if reqwest::header::HeaderValue::from_str(text).is_err() {
-            return Err("has a character that an HTTP header can't carry".to_owned());
-        }
-        Ok(Secret::new(text))
-    }
-
-    fn render(&self, _: &Secret) -> String {
-        quote(MASK)
-    }
-
-    fn allowed(&self) -> String {
-        "visible ASCII".to_owned()
-    }
-
-    fn masked(&self, _: &str) -> String {
-        MASK.to_owned()
-    }
-}
-
-impl Shape for NamespaceName {
-    type Value = Namespace;
-
-    fn parse(&self, text: &str) -> Result<Namespace, String> {
-        Namespace::new(text).map_err(|unfit| unfit.to_string())
-    }
-
-    fn render(&self, value: &Namespace) -> String {
-        quote(value.as_str())
-    }
-
-    fn allowed(&self) -> String {
-        "1 to 128 characters, no white space".to_owned()
-    }
-}
-
-impl Shape for Address {
-    type Value = SocketAddr;
-
-    fn parse(&self, text: &str) -> Result<SocketAddr, String> {
-        text.parse().map_err(|_| "is not an IP address and a port".to_owned())
-    }
-
-    fn render(&self, value: &SocketAddr) -> String {
-        quote(&value.to_string())
-    }
-
-    fn allowed(&self) -> String {
-        "like `\"127.0.0.1:9090\"` or `\"[::]:9090\"`".to_owned()
-    }
-}
-
-impl Shape for Filter {
-    type Value = String;
-
-    fn parse(&self, text: &str) -> Result<String, String> {
-        crate::log::filter(text).map(|_| text.to_owned())
-    }
-
-    fn render(&self, value: &String) -> String {
-        quote(value)
-    }
-
-    fn allowed(&self) -> String {
-        "`\"off\"`, `\"error\"`, `\"warn\"`, `\"info\"`, `\"debug\"`, `\"trace\"`, or with `target=level` after commas"
-            .to_owned()
-    }
-}
-
 /// `text` as a TOML basic string on one line, without any character a terminal may act upon.
 pub(super) fn quote(text: &str) -> String {
     let mut quoted = String::with_capacity(text.len() + 2);
@@ -545,11 +199,12 @@ fn cut_short(text: &str) -> String {
 }
 
 fn fits(form: Form, forms: &'static [Form]) -> Result<(), String> {
-    if form == Form::Untyped || forms.contains(&form) {
-        return Ok(());
-    }
+    if form == Form::Untyped || forms.contains(&form) { Ok(()) } else { Err(misfit(form, forms)) }
+}
+
+fn misfit(form: Form, forms: &'static [Form]) -> String {
     let expected: Vec<_> = forms.iter().map(|form| form.as_str()).collect();
-    Err(format!("is {}, not {}", form.as_str(), expected.join(" or ")))
+    format!("is {}, not {}", form.as_str(), expected.join(" or "))
 }
 
 /// Says which item is at fault, unless there is only one.

@@ -112,7 +112,7 @@ fn problems_are_one_per_line_and_begin_with_their_key() {
 #[test]
 fn warnings_keep_out_of_the_printed_configuration() {
     let (mut out, mut err) = (Vec::new(), Vec::new());
-    let loaded = Input::default().set("worker.dry_run=true").load(Need::Worker);
+    let loaded = Input::default().set("worker.dry_run=true").set("shutdown.grace=1s").load(Need::Worker);
     assert_eq!(check_config::run(loaded, &mut out, &mut err).expect("memory"), 0);
     let (out, err) = (String::from_utf8(out).expect("UTF-8"), String::from_utf8(err).expect("UTF-8"));
     assert!(err.starts_with("warning: shutdown.grace: shorter than endpoint.timeout"), "{err}");

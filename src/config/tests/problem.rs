@@ -117,7 +117,7 @@ fn misspelt_log_levels_are_not_taken_for_targets() {
     for level in ["inof", "", "info,lapin", "info,", "lapin=loud", "5x"] {
         let problems = Input::default().env("DELETION_WORKER__LOG__LEVEL", level).problems();
         assert_eq!(problems.len(), 1);
-        assert!(problems[0].starts_with(&format!("log.level: \"{level}\" has a ")), "{}", problems[0]);
+        assert!(problems[0].starts_with(&format!("log.level: \"{level}\" has a")), "{}", problems[0]);
         assert!(problems[0].ends_with("(DELETION_WORKER__LOG__LEVEL)"));
     }
 }
@@ -137,16 +137,17 @@ fn broker_urls() {
         "allowed: one or more of: \"amqp[s]://user:password@host:port/vhost\", percent-encoded (--set)";
     let percent = "is the password percent-encoded?";
     let cases = [
-        ("http://h", "\"http://h\" is neither amqp:// nor amqps://".to_owned()),
+        ("http://h/", "\"http://h/\" is neither amqp:// nor amqps://".to_owned()),
         ("", format!("\"***\" is not a URL ({percent})")),
         ("h:5672", "\"***\" is neither amqp:// nor amqps://".to_owned()),
         ("amqp://u:p@/v", format!("\"***\" is not a URL ({percent})")),
-        ("amqp:///v", "\"amqp:///v\" has no host".to_owned()),
+        ("amqp:///v", "\"***\" has no host".to_owned()),
         (
             "amqp://u:p@[::1]:5672/v",
             "\"amqp://u:***@[::1]:5672/v\" has an IPv6 address, which isn't supported here: use a host name"
                 .to_owned(),
         ),
+        ("amqp://%a0", "\"amqp://%a0\" has a % in its host".to_owned()),
         ("amqp://h:0", "\"amqp://h:0\" has port 0".to_owned()),
         (
             "amqp://u:p@h/",
@@ -268,7 +269,7 @@ fn files_that_are_not_what_they_should_be() {
         ("endpoint.token_file", &empty, "is empty"),
         ("endpoint.token_file", &binary, "can't be read: is not UTF-8"),
         ("endpoint.token_file", &big, "can't be read: has more than 1048576 bytes"),
-        ("endpoint.token_file", &cert, "has a character that an HTTP header can't carry"),
+        ("endpoint.token_file", &cert, "has a character that is not visible ASCII"),
         ("amqp.urls_file", &missing, missing_fault),
         ("amqp.urls_file", &empty, "holds no URL"),
         (
@@ -284,14 +285,16 @@ fn files_that_are_not_what_they_should_be() {
     ];
     for (name, path, fault) in cases {
         let mut input = Input::default().set(&format!("{name}={path}"));
+        if name != "endpoint.token_file" {
+            input = input.set("worker.dry_run=true");
+        }
         match name {
             "amqp.tls.cert_file" => input = input.set(&format!("amqp.tls.key_file={key}")),
             "amqp.tls.key_file" => input = input.set(&format!("amqp.tls.cert_file={cert}")),
-            "endpoint.token_file" => {}
-            _ => input = input.set("worker.dry_run=true"),
+            _ => {}
         }
         let problems = input.load(Need::Worker).map(|_| ()).expect_err("a problem").to_string();
-        assert_eq!(problems, format!("{name}: {path} {fault} ({name} is \"{path}\", --set)"));
+        assert_eq!(problems, format!("{name}: {fault} ({name} is \"{path}\", --set)"));
     }
     let token = Input::default().set("endpoint.token=abc\n").problems();
     assert_eq!(token, [format!("endpoint.token: \"***\" {token_fault}; allowed: visible ASCII (--set)")]);
@@ -363,8 +366,8 @@ fn unknown_keys_name_their_nearest() {
         "amqp.quue: unknown key; the nearest is amqp.queue (FILE:2)",
         "amqpp: unknown key; the nearest is amqp.urls (FILE:4)",
         "retry.deep: unknown key; the nearest is retry.max (FILE:7)",
-        "amqp.heartbeet: unknown key; the nearest is DELETION_WORKER__AMQP__HEARTBEAT (DELETION_WORKER__AMQP__HEARTBEET)",
         "amqp_queue: unknown key; the nearest is DELETION_WORKER__AMQP__QUEUE (DELETION_WORKER__AMQP_QUEUE)",
+        "amqp.heartbeet: unknown key; the nearest is DELETION_WORKER__AMQP__HEARTBEAT (DELETION_WORKER__AMQP__HEARTBEET)",
         "amqp.queue: unknown key; the nearest is DELETION_WORKER__AMQP__QUEUE (DELETION_WORKER__amqp__queue)",
         "batch.lingers: unknown key; the nearest is batch.linger (--set)",
         "--set: number 2 is not KEY=VALUE",
@@ -405,10 +408,7 @@ fn files_that_cannot_be_read() {
     for (path, fault) in cases {
         let loaded = super::Config::load(Some(path.as_ref()), [], &[], Need::Worker);
         let problems = loaded.map(|_| ()).expect_err("a problem");
-        assert_eq!(
-            problems.to_string(),
-            format!("--config: {path}: can't be read: {fault}").replace("is not", "is not")
-        );
+        assert_eq!(problems.to_string(), format!("--config: {path}: can't be read: {fault}"));
     }
 }
 
@@ -456,11 +456,13 @@ fn doubts_are_notes() {
         .set("endpoint.url=http://example.com/delete")
         .set("endpoint.token=Bearer abc")
         .set("health.release_after=21m")
-        .set("shutdown.grace=30s")
+        .set("shutdown.grace=29s")
         .load(Need::Worker)
         .expect("no problem");
     let notes: Vec<_> = loaded.notes.iter().map(ToString::to_string).collect();
     let expected = [
+        "shutdown.grace: shorter than endpoint.timeout: a call may be cut off at shutdown, and made again \
+         (shutdown.grace is \"29s\", --set; endpoint.timeout is \"30s\", default)",
         "health.release_after: RabbitMQ may take the messages back before that (its consumer_timeout, 30 min by \
          default) (health.release_after is \"21m\", --set)",
         "endpoint.url: the token travels unencrypted (endpoint.url is \"http://example.com/delete\", --set)",
@@ -469,11 +471,8 @@ fn doubts_are_notes() {
     ];
     assert_eq!(notes, expected);
     for private in ["http://localhost:1/", "http://127.8.8.8/", "http://[::1]/", "https://example.com/"] {
-        let loaded = Input::default()
-            .set(&format!("endpoint.url={private}"))
-            .set("shutdown.grace=30s")
-            .load_broker()
-            .expect("no problem");
+        let loaded =
+            Input::default().set(&format!("endpoint.url={private}")).load_broker().expect("no problem");
         assert!(loaded.notes.is_empty(), "{private}");
     }
 }
