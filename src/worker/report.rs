@@ -162,7 +162,8 @@ impl Report {
         metrics.endpoint_requests_total[answer.outcome].inc();
         metrics.endpoint_request_duration_seconds.observe(took.as_secs_f64());
         metrics.endpoint_response_codes_total[Code::of(answer.code.as_deref())].inc();
-        let (ids, trigger, ms) = (call.ids.len(), call.trigger.as_str(), took.as_millis());
+        let (ids, trigger, ms) =
+            (call.ids.len(), call.trigger.as_str(), u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
         let at = SystemTime::now();
         if answer.outcome == Outcome::Deleted {
             let since_epoch = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
