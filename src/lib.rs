@@ -26,4 +26,5 @@ pub mod delivery;
 pub mod endpoint;
 pub mod engine;
 pub mod id;
+pub mod rabbitmq;
 pub mod request;
