@@ -1,10 +1,62 @@
 //! The shell round lapin: sessions with the broker, their deliveries, and the settling of them.
 //!
-//! The only module that knows lapin.
+//! The only module that knows lapin. One task supervises: it connects, prepares the topology, runs a [`session`] to
+//! its end, and begins anew; a second one places dead letters ([`publisher`]).
 
+mod address;
+pub(crate) mod connection;
+mod dead_letter;
+pub(crate) mod fault;
+mod muffle;
+mod pace;
+pub(crate) mod press;
+mod publisher;
+mod session;
+mod shelf;
+mod supervisor;
+pub(crate) mod topology;
+
+use std::time::Duration;
+
+use backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
-use crate::delivery::{Arrival, Obituary, Tag};
+use crate::config::Config;
+pub use crate::delivery::Extent;
+use crate::delivery::{Arrival, Obituary, Reason, Tag};
+
+/// Events on their way to the worker.
+const EVENTS_MAX: usize = 64;
+
+/// A running broker shell.
+#[derive(Debug)]
+pub struct Broker {
+    /// What it tells the worker, in order. Ends with the shell.
+    pub events: mpsc::Receiver<Event>,
+    task: JoinHandle<()>,
+}
+
+/// Starts the broker shell: it connects and stays connected until it is told to close.
+///
+/// Has to be called within a tokio runtime that drives I/O and time; a current-thread one will do.
+#[must_use]
+pub fn start(config: &Config) -> Broker {
+    let (events_told, events) = mpsc::channel(EVENTS_MAX);
+    let supervisor =
+        supervisor::run(config.amqp.clone(), config.dead_letter.clone(), config.batch, events_told);
+    Broker { events, task: tokio::spawn(supervisor) }
+}
+
+impl Broker {
+    /// Waits until the shell has ended; without [`Command::Close`] before, sockets are just shut.
+    pub async fn join(self) {
+        drop(self.events);
+        if let Err(error) = self.task.await {
+            std::panic::resume_unwind(error.into_panic());
+        }
+    }
+}
 
 /// What the broker shell tells the worker.
 #[derive(Debug)]
@@ -17,7 +69,9 @@ pub enum Event {
     /// handed over or given back.
     Cancelled,
     /// These messages are stored in the dead-letter queue: confirmed and routed.
-    DeadLettered(Vec<Tag>),
+    DeadLettered(Vec<(Tag, Reason)>),
+    /// So many dead letters could not be stored this time; they are tried again.
+    DeadLettersRefused(u64),
     /// The epoch is over; every delivery of it that was not settled comes back from the broker.
     Down {
         /// For the log: what ended it.
@@ -55,11 +109,12 @@ pub enum Command {
     Close,
 }
 
-/// Which deliveries a settlement covers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Extent {
-    /// This one.
-    One(Tag),
-    /// This one and every unsettled one before it.
-    UpTo(Tag),
+/// Growing pauses between attempts, without an end; the builder's default gives up after 15 minutes.
+fn pauses(initial: Duration, max: Duration) -> ExponentialBackoff {
+    ExponentialBackoffBuilder::new()
+        .with_initial_interval(initial)
+        .with_max_interval(max)
+        .with_multiplier(2.0)
+        .with_max_elapsed_time(None)
+        .build()
 }

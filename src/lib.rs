@@ -19,12 +19,21 @@
 //! | Settlement | carrying a verdict out |
 //! | Drain | the orderly way to the exit |
 
+pub mod admin;
 pub mod answer;
 pub mod broker;
+pub mod command;
 pub mod config;
 pub mod delivery;
 pub mod endpoint;
 pub mod engine;
 pub mod id;
 pub mod rabbitmq;
+pub mod log;
+pub mod metrics;
+pub mod mock;
 pub mod request;
+pub mod retry;
+pub mod status;
+mod text;
+pub mod worker;

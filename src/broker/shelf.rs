@@ -1,0 +1,202 @@
+//! The deliveries in hand: what the broker still counts as unsettled on one channel.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use lapin::message::Delivery;
+use lapin::types::ShortString;
+use lapin::{Acker, BasicProperties};
+
+use crate::delivery::Tag;
+
+/// One channel's unsettled deliveries, by tag.
+///
+/// A map and not a ring: one message may stay for hours while millions pass it by.
+#[derive(Debug)]
+pub(super) struct Shelf {
+    parcels: BTreeMap<Tag, Parcel>,
+    /// The tag of the next delivery to arrive.
+    next: Tag,
+    /// The first tag not yet handed over to the worker.
+    unhanded: Tag,
+    /// The last message's route: as good as all messages share it.
+    route: Arc<Route>,
+}
+
+/// A delivery without what is only needed to receive it, as thousands of them are kept.
+#[derive(Debug)]
+pub(super) struct Parcel {
+    /// Settles it; the only way to, as lapin's raw acks know no epoch.
+    pub(super) acker: Acker,
+    /// The body, as it came.
+    pub(super) body: Vec<u8>,
+    /// The properties; boxed, as they are large and only read once.
+    pub(super) properties: Box<BasicProperties>,
+    /// Where it was published to.
+    pub(super) route: Arc<Route>,
+    /// It was delivered before.
+    pub(super) redelivered: bool,
+}
+
+/// What a message was published to.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Route {
+    pub(super) exchange: ShortString,
+    pub(super) routing_key: ShortString,
+}
+
+/// Deliveries of a channel have to count up by one; these did not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("delivery tag {} came where {} was due", .got.0, .due.0)]
+pub(super) struct Gap {
+    got: Tag,
+    due: Tag,
+}
+
+impl Shelf {
+    pub(super) fn new() -> Self {
+        Self { parcels: BTreeMap::new(), next: Tag(1), unhanded: Tag(1), route: Arc::default() }
+    }
+
+    /// Keeps `delivery` until it is settled.
+    pub(super) fn put(&mut self, delivery: Delivery) -> Result<(), Gap> {
+        let tag = Tag(delivery.delivery_tag);
+        if tag != self.next {
+            return Err(Gap { got: tag, due: self.next });
+        }
+        self.next = Tag(tag.0 + 1);
+        let route = Route { exchange: delivery.exchange, routing_key: delivery.routing_key };
+        if *self.route != route {
+            self.route = Arc::new(route);
+        }
+        let parcel = Parcel {
+            acker: delivery.acker,
+            body: delivery.data,
+            properties: Box::new(delivery.properties),
+            route: Arc::clone(&self.route),
+            redelivered: delivery.redelivered,
+        };
+        self.parcels.insert(tag, parcel);
+        Ok(())
+    }
+
+    /// How many deliveries there have been.
+    pub(super) fn taken(&self) -> u64 {
+        self.next.0 - 1
+    }
+
+    /// Whether there is something the worker has not been handed.
+    pub(super) fn has_unhanded(&self) -> bool {
+        self.unhanded < self.next
+    }
+
+    /// Passes up to `max` deliveries through `open` on their way to the worker, in tag order.
+    pub(super) fn hand_over<T>(&mut self, max: usize, mut open: impl FnMut(Tag, &Parcel) -> T) -> Vec<T> {
+        let mut handed = Vec::with_capacity(max.min((self.next.0 - self.unhanded.0) as usize));
+        for (tag, parcel) in self.parcels.range(self.unhanded..).take(max) {
+            handed.push(open(*tag, parcel));
+            self.unhanded = Tag(tag.0 + 1);
+        }
+        handed
+    }
+
+    /// Takes down all that was not handed over.
+    pub(super) fn take_unhanded(&mut self) -> Vec<Parcel> {
+        let unhanded = self.parcels.split_off(&self.unhanded);
+        self.unhanded = self.next;
+        unhanded.into_values().collect()
+    }
+
+    /// What is kept under `tag`.
+    pub(super) fn get(&self, tag: Tag) -> Option<&Parcel> {
+        self.parcels.get(&tag)
+    }
+
+    /// Takes down one.
+    pub(super) fn take(&mut self, tag: Tag) -> Option<Parcel> {
+        self.parcels.remove(&tag)
+    }
+
+    /// Takes down everything up to `tag`: how many, and the last of them, whose acker covers them all.
+    pub(super) fn take_up_to(&mut self, tag: Tag) -> (u64, Option<Parcel>) {
+        let mut count = 0;
+        let mut last = None;
+        while let Some(first) = self.parcels.first_entry() {
+            if *first.key() > tag {
+                break;
+            }
+            last = Some(first.remove());
+            count += 1;
+        }
+        (count, last)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shelf(deliveries: u64) -> Shelf {
+        let mut shelf = Shelf::new();
+        for tag in 1..=deliveries {
+            shelf.put(delivery(tag)).expect("contiguous");
+        }
+        shelf
+    }
+
+    fn delivery(tag: u64) -> Delivery {
+        Delivery::mock(tag, "exchange".into(), "key".into(), false, vec![b'x'; tag as usize])
+    }
+
+    #[test]
+    fn tags_must_count_up_by_one() {
+        let mut shelf = shelf(2);
+        assert_eq!(shelf.put(delivery(4)), Err(Gap { got: Tag(4), due: Tag(3) }));
+        assert_eq!(shelf.put(delivery(2)), Err(Gap { got: Tag(2), due: Tag(3) }));
+        assert_eq!(shelf.put(delivery(3)), Ok(()));
+        assert_eq!(shelf.taken(), 3);
+    }
+
+    #[test]
+    fn deliveries_are_handed_over_once_and_in_order() {
+        let mut shelf = shelf(5);
+        assert_eq!(shelf.hand_over(2, |tag, parcel| (tag.0, parcel.body.len())), [(1, 1), (2, 2)]);
+        assert_eq!(shelf.hand_over(9, |tag, _| tag.0), [3, 4, 5]);
+        assert!(!shelf.has_unhanded());
+        shelf.put(delivery(6)).expect("contiguous");
+        assert!(shelf.has_unhanded());
+        assert_eq!(shelf.hand_over(9, |tag, _| tag.0), [6]);
+    }
+
+    #[test]
+    fn what_was_not_handed_over_is_taken_down_apart() {
+        let mut shelf = shelf(5);
+        shelf.hand_over(2, |_, _| ());
+        assert_eq!(shelf.take_unhanded().len(), 3);
+        assert!(!shelf.has_unhanded());
+        assert_eq!(shelf.take_up_to(Tag(5)).0, 2);
+        shelf.put(delivery(6)).expect("tags go on after a consumer was cancelled");
+        assert_eq!(shelf.hand_over(9, |tag, _| tag.0), [6]);
+    }
+
+    #[test]
+    fn up_to_covers_what_is_left_and_names_its_last() {
+        let mut shelf = shelf(5);
+        assert!(shelf.take(Tag(4)).is_some());
+        assert!(shelf.take(Tag(4)).is_none());
+        let (count, last) = shelf.take_up_to(Tag(4));
+        assert_eq!(count, 3);
+        assert_eq!(last.map(|parcel| parcel.body.len()), Some(3), "4 is settled, so 3 stands for the rest");
+        let (count, last) = shelf.take_up_to(Tag(4));
+        assert_eq!((count, last.is_none()), (0, true));
+        assert!(shelf.get(Tag(5)).is_some());
+    }
+
+    #[test]
+    fn one_route_is_kept_for_all() {
+        let mut shelf = shelf(2);
+        let first = shelf.take(Tag(1)).expect("kept");
+        let second = shelf.take(Tag(2)).expect("kept");
+        assert!(Arc::ptr_eq(&first.route, &second.route));
+    }
+}
