@@ -196,6 +196,8 @@ async fn each_fault_shows() {
         let answer = client(&mock, Api::V1_0, timeout).call(None, &ids(&["VI1", "VI2"])).await;
         assert_eq!(answer.outcome, outcome, "{faults:?}: {}", answer.detail);
         assert_eq!(mock.stats().calls, BTreeMap::from([(fate, 1)]), "{faults:?}");
+        let is_reset = matches!(fate, Fate::Reset | Fate::Lost);
+        assert_eq!(answer.detail.contains("connection reset by "), is_reset, "{faults:?}: {}", answer.detail);
         assert_eq!(mock.deleted().len(), if is_deleted { 2 } else { 0 }, "{faults:?}");
     }
 }

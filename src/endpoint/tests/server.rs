@@ -69,7 +69,8 @@ impl Script {
 
     fn takes_reset_next(&self) -> bool {
         let mut replies = self.replies.lock().unwrap_or_else(PoisonError::into_inner);
-        replies.pop_front_if(|next| matches!(next, Reply::ResetUnread)).is_some()
+        let is_reset = matches!(replies.front(), Some(Reply::ResetUnread));
+        is_reset && replies.pop_front().is_some()
     }
 }
 
