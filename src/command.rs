@@ -74,8 +74,7 @@ enum Command {
     /// Consumes amqp.queue until SIGTERM or SIGINT: then it takes no more messages, finishes what is open within
     /// shutdown.grace, gives the rest back, and exits with 0. A second signal stops it at once.
     ///
-    ///   DELETION_WORKER__ENDPOINT__TOKEN_FILE=/run/secrets/token deletion-worker run --config worker.toml
-    #[command(verbatim_doc_comment)]
+    /// Example: DELETION_WORKER__ENDPOINT__TOKEN_FILE=/run/secrets/token deletion-worker run --config worker.toml
     Run,
     /// Print the effective configuration, and where each value comes from
     ///
@@ -99,9 +98,10 @@ enum Command {
     /// Serves both API versions, at the paths of the real ones. Faults are set by flags, or at run time by
     /// PUT /_mock/faults; GET /_mock/stats says what came in. Stops with SIGTERM or SIGINT.
     ///
-    ///   deletion-worker mock-endpoint --latency 50ms --requests-per-second 5
-    ///   DELETION_WORKER__ENDPOINT__URL=http://127.0.0.1:8088/api/serve/video/delete deletion-worker run
-    #[command(verbatim_doc_comment)]
+    /// Example: deletion-worker mock-endpoint --latency 50ms --requests-per-second 5
+    ///
+    /// The worker for it: deletion-worker run --set endpoint.token=any --set
+    /// endpoint.url=http://127.0.0.1:8088/api/serve/video/delete
     MockEndpoint(Box<mock_endpoint::Args>),
 }
 

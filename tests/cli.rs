@@ -69,6 +69,7 @@ fn its_help_says_what_a_user_needs() {
     let End { code, out, .. } = run(&["--help"]);
     assert_eq!(code, Some(0));
     for needed in [
+        "run",
         "check-config",
         "healthcheck",
         "--config <FILE>",
@@ -134,6 +135,27 @@ fn the_file_may_be_named_by_the_environment() {
     }
     assert_eq!(missing.code, Some(2));
     assert!(missing.err.contains("/nowhere.toml"), "{}", missing.err);
+}
+
+#[test]
+fn run_refuses_to_start_without_a_token() {
+    let End { code, out, err } = run(&["run"]);
+    assert_eq!((code, out.as_str()), (Some(2), ""));
+    assert!(err.starts_with("error: bad configuration:\nendpoint.token: "), "{err}");
+}
+
+#[test]
+fn run_ends_with_1_and_a_log_line_if_the_admin_port_is_taken() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = taken.local_addr().expect("bound");
+    let End { code, out, err } =
+        run(&["run", "--set", "endpoint.token=t", "--set", "log.format=json", "--set", &listen(address)]);
+    assert_eq!((code, out.as_str()), (Some(1), ""));
+    let last = err.lines().last().expect("a line");
+    let last: serde_json::Value = serde_json::from_str(last).expect("JSON");
+    assert_eq!(last["level"], "ERROR");
+    let message = last["message"].as_str().expect("a text");
+    assert!(message.starts_with(&format!("failed to listen on {address} (admin.listen): ")), "{message}");
 }
 
 #[test]
