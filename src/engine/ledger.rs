@@ -120,8 +120,9 @@ impl Ledger {
         let entry = self.entry(tag);
         debug_assert!(!matches!(entry.state, State::Decided(_) | State::Sent), "{tag:?} is decided already");
         entry.state = State::Decided(verdict);
-        let age = millis(now.elapsed())? - entry.born?;
+        let born = entry.born;
         self.decided += 1;
+        let age = millis(now.elapsed())? - born?;
         Some(Duration::from_millis(u64::try_from(age).unwrap_or(0)))
     }
 
