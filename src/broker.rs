@@ -1,7 +1,7 @@
 //! The shell round lapin: sessions with the broker, their deliveries, and the settling of them.
 //!
-//! The only module that knows lapin. One task supervises: it connects, prepares the topology, runs a [`session`] to
-//! its end, and begins anew; a second one places dead letters ([`publisher`]).
+//! The only module that knows lapin. One task supervises: it connects, prepares the topology, runs a `session` to
+//! its end, and begins anew; a second one places dead letters (`publisher`).
 
 mod address;
 pub(crate) mod connection;

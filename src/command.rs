@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use clap::{CommandFactory as _, FromArgMatches as _};
 
 use crate::config::{Config, Loaded, Need, Problems};
 use crate::worker;
@@ -20,6 +21,9 @@ const EXIT_FAULT: u8 = 1;
 /// Exit code for bad usage, which clap uses too, and for bad configuration.
 const EXIT_USAGE: u8 = 2;
 
+/// The argument that clap can't make global: given before and after a command, the former would be lost.
+const SETS: &str = "sets";
+
 const ABOUT: &str = "\
 Deletes videos: consumes deletion requests from RabbitMQ, coalesces their IDs into full calls of the memories.ai \
 delete endpoint, acknowledges a message once all its IDs are deleted, and dead-letters what can never succeed, \
@@ -27,14 +31,15 @@ saying why.";
 
 const AFTER_HELP: &str = "\
 Configuration:
-  Defaults, overridden by the TOML file of --config, by environment variables, by --set. A key like batch.linger is
-  the variable DELETION_WORKER__BATCH__LINGER: two underscores between the parts, lists separated by commas.
+  Defaults, overridden by the TOML file of --config, by environment variables, by --set. The key batch.linger is the \
+variable DELETION_WORKER__BATCH__LINGER: two underscores between the parts, lists separated by commas.
   `deletion-worker check-config` shows every key with its value and where that comes from.
 
-  DELETION_WORKER_CONFIG   the file, if --config isn't given
-  SSL_CERT_FILE, SSL_CERT_DIR
-                           roots to trust instead of the system's
-  NO_COLOR                 no colours in the log
+Environment:
+  DELETION_WORKER_CONFIG       the file, if --config isn't given
+  DELETION_WORKER__<KEY>       one configuration key
+  SSL_CERT_FILE, SSL_CERT_DIR  roots to trust instead of the system's
+  NO_COLOR                     no colours in the log
 
 Exit codes:
   0  done, or drained cleanly
@@ -59,7 +64,7 @@ pub struct Sources {
     #[arg(long, value_name = "FILE", global = true, env = "DELETION_WORKER_CONFIG")]
     config: Option<PathBuf>,
     /// Set one configuration key, e.g. --set batch.linger=250ms; can be repeated
-    #[arg(long = "set", value_name = "KEY=VALUE", global = true)]
+    #[arg(id = SETS, long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
 }
 
@@ -70,34 +75,34 @@ enum Command {
     /// Consumes amqp.queue until SIGTERM or SIGINT: then it takes no more messages, finishes what is open within
     /// shutdown.grace, gives the rest back, and exits with 0. A second signal stops it at once.
     ///
-    ///   DELETION_WORKER__ENDPOINT__TOKEN_FILE=/run/secrets/token deletion-worker run --config worker.toml
-    #[command(verbatim_doc_comment)]
+    /// Example: DELETION_WORKER__ENDPOINT__TOKEN_FILE=/run/secrets/token deletion-worker run --config worker.toml
     Run,
     /// Print the effective configuration, and where each value comes from
     ///
-    /// Prints every key as TOML that can be used as a configuration file, with secrets masked. Exits with 0, or with 2
-    /// after listing every problem, each with its key.
+    /// Prints every key as TOML that can be used as a configuration file, with secrets masked. Exits with 0, or with
+    /// 2 after listing every problem, each with its key.
     ///
-    ///   deletion-worker check-config --config worker.toml
-    #[command(verbatim_doc_comment)]
+    /// Example: deletion-worker check-config --config worker.toml
     CheckConfig,
     /// Ask a running worker whether it is healthy
     ///
-    /// Asks /healthz of the admin server at admin.listen: does the event loop turn? With --ready it asks /readyz: is the
-    /// worker connected, and consuming or paused on purpose? Prints one line; exits with 0 for yes, 1 for no or no answer.
+    /// Asks /healthz of the admin server at admin.listen: does the event loop turn? With --ready it asks /readyz: is
+    /// the worker connected, and consuming or paused on purpose? Prints one line; exits with 0 for yes, with 1 for no
+    /// or no answer.
     ///
-    ///   HEALTHCHECK CMD ["/deletion-worker", "healthcheck"]
-    ///   deletion-worker healthcheck --ready --url http://10.0.0.7:9090
-    #[command(verbatim_doc_comment)]
+    /// Example: deletion-worker healthcheck --ready --url http://10.0.0.7:9090
+    ///
+    /// In a Dockerfile: HEALTHCHECK CMD ["/deletion-worker", "healthcheck"]
     Healthcheck(healthcheck::Args),
     /// Run a stand-in for the delete endpoint, with faults that can be switched on
     ///
     /// Serves both API versions, at the paths of the real ones. Faults are set by flags, or at run time by
     /// PUT /_mock/faults; GET /_mock/stats says what came in. Stops with SIGTERM or SIGINT.
     ///
-    ///   deletion-worker mock-endpoint --latency 50ms --requests-per-second 5
-    ///   DELETION_WORKER__ENDPOINT__URL=http://127.0.0.1:8088/api/serve/video/delete deletion-worker run
-    #[command(verbatim_doc_comment)]
+    /// Example: deletion-worker mock-endpoint --latency 50ms --requests-per-second 5
+    ///
+    /// The worker for it: deletion-worker run --set endpoint.token=any --set
+    /// endpoint.url=http://127.0.0.1:8088/api/serve/video/delete
     MockEndpoint(Box<mock_endpoint::Args>),
 }
 
@@ -113,6 +118,30 @@ pub enum Failure {
 }
 
 impl Cli {
+    /// Reads the process's arguments; bad ones, and the wish for help, end the process.
+    #[must_use]
+    pub fn parse() -> Self {
+        let matches = Self::definition().get_matches();
+        let mut cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        let mut level = &matches;
+        while let Some((_, deeper)) = level.subcommand() {
+            cli.sources.sets.extend(deeper.get_many::<String>(SETS).into_iter().flatten().cloned());
+            level = deeper;
+        }
+        cli
+    }
+
+    /// The command line with `--set` at every level.
+    fn definition() -> clap::Command {
+        fn deepen(command: clap::Command, sets: &clap::Arg) -> clap::Command {
+            command.mut_subcommands(|deeper| deepen(deeper.arg(sets), sets))
+        }
+        let command = Self::command();
+        let sets = command.get_arguments().find(|argument| argument.get_id() == SETS);
+        let sets = sets.expect("it is declared in Sources").clone();
+        deepen(command, &sets)
+    }
+
     /// Does what was asked, and says with which code to exit.
     ///
     /// # Errors
@@ -176,6 +205,6 @@ mod tests {
 
     #[test]
     fn the_command_line_is_consistent() {
-        <Cli as clap::CommandFactory>::command().debug_assert();
+        Cli::definition().debug_assert();
     }
 }

@@ -3,7 +3,6 @@
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use deletion_worker::command::{Cli, Failure};
 
 fn main() -> ExitCode {

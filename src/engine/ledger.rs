@@ -120,8 +120,9 @@ impl Ledger {
         let entry = self.entry(tag);
         debug_assert!(!matches!(entry.state, State::Decided(_) | State::Sent), "{tag:?} is decided already");
         entry.state = State::Decided(verdict);
-        let age = millis(now.elapsed())? - entry.born?;
+        let born = entry.born;
         self.decided += 1;
+        let age = millis(now.elapsed())? - born?;
         Some(Duration::from_millis(u64::try_from(age).unwrap_or(0)))
     }
 
@@ -216,4 +217,23 @@ fn settlement(ack: bool, extent: Extent) -> Settlement {
 
 fn millis(duration: Duration) -> Option<i64> {
     i64::try_from(duration.as_millis()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_without_a_timestamp_are_settled_like_others() {
+        let mut ledger = Ledger::new(10);
+        let now = Time::after_start(Duration::from_secs(5));
+        ledger.enter(Tag(1), 1, None, now);
+        ledger.enter(Tag(2), 1, Some(Duration::from_secs(9)), now);
+        assert_eq!(ledger.decide(Tag(1), Verdict::Deleted, now), None);
+        assert_eq!(ledger.decide(Tag(2), Verdict::Deleted, now), Some(Duration::from_secs(9)));
+        let mut settlements = Vec::new();
+        ledger.settle(now, false, &mut settlements);
+        assert_eq!(settlements, [Settlement::Ack(Extent::UpTo(Tag(2)))]);
+        assert_eq!((ledger.in_hand(), ledger.deadline()), (0, None));
+    }
 }

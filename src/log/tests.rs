@@ -118,7 +118,7 @@ fn libraries_are_quiet_unless_they_are_named() {
 
 /// Installs the real thing, for which this must be a process of its own.
 #[test]
-#[ignore = "a part of the tests below"]
+#[ignore = "run by the tests below, as a process of its own"]
 fn child() {
     let log = Log { level: "info".to_owned(), format: LogFormat::Auto };
     init(&log).expect("nobody logs yet");

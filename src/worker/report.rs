@@ -138,10 +138,10 @@ impl Report {
                 tag = arrival.tag.0,
                 redelivered = arrival.redelivered,
                 ids = ?request.ids,
-                namespace = ?request.namespace,
-                request_id = ?origin.and_then(|origin| origin.request_id.as_deref()),
-                requested_by = ?origin.and_then(|origin| origin.requested_by.as_deref()),
-                reason = ?origin.and_then(|origin| origin.reason.as_deref()),
+                namespace = request.namespace.as_ref().map(|namespace| namespace.as_str()),
+                request_id = origin.and_then(|origin| origin.request_id.as_deref()),
+                requested_by = origin.and_then(|origin| origin.requested_by.as_deref()),
+                reason = origin.and_then(|origin| origin.reason.as_deref()),
                 "request received"
             );
         }
@@ -162,7 +162,8 @@ impl Report {
         metrics.endpoint_requests_total[answer.outcome].inc();
         metrics.endpoint_request_duration_seconds.observe(took.as_secs_f64());
         metrics.endpoint_response_codes_total[Code::of(answer.code.as_deref())].inc();
-        let (ids, trigger, ms) = (call.ids.len(), call.trigger.as_str(), took.as_millis());
+        let (ids, trigger, ms) =
+            (call.ids.len(), call.trigger.as_str(), u64::try_from(took.as_millis()).unwrap_or(u64::MAX));
         let at = SystemTime::now();
         if answer.outcome == Outcome::Deleted {
             let since_epoch = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
@@ -179,10 +180,10 @@ impl Report {
             attempt = call.attempt,
             ms,
             outcome = outcome(answer.outcome),
-            code = ?answer.code.as_deref(),
+            code = answer.code.as_deref(),
             http_status = answer.http_status,
-            namespace = ?namespace,
-            detail = ?answer.detail,
+            namespace,
+            detail = answer.detail,
             "a call did not delete"
         );
         self.status.endpoint.last_failure = Some(Failure {
@@ -196,11 +197,11 @@ impl Report {
     pub(super) fn dead_lettering(&self, obituary: &Obituary) {
         tracing::warn!(
             reason = obituary.reason.as_str(),
-            code = ?obituary.code.as_deref(),
+            code = obituary.code.as_deref(),
             http_status = obituary.http_status,
             attempts = obituary.attempts,
             failed_ids = obituary.failed_ids.len(),
-            detail = ?obituary.detail,
+            detail = obituary.detail,
             "dead-lettering a message"
         );
     }
@@ -246,9 +247,9 @@ impl Report {
                 self.metrics.consuming.set(0);
                 self.metrics.acks_lost_total.inc_by(*acks_lost);
                 if self.status.draining_since.is_some() {
-                    tracing::info!(reason = ?reason, "disconnected from the broker");
+                    tracing::info!(reason, "disconnected from the broker");
                 } else {
-                    tracing::warn!(reason = ?reason, acks_lost, "lost the broker; connecting again");
+                    tracing::warn!(reason, acks_lost, "lost the broker; connecting again");
                 }
                 self.become_state(BrokerState::Disconnected { because: Some(reason.clone()) });
             }

@@ -88,7 +88,7 @@ async fn a_kill_of_its_owner_takes_the_node_along() {
 }
 
 #[tokio::test]
-#[ignore = "the victim of another test"]
+#[ignore = "run by another test, as its victim"]
 async fn starts_a_node_and_waits_to_be_killed() {
     if std::env::var_os(VICTIM).is_none() {
         return;

@@ -5,6 +5,7 @@ pub(crate) mod broker;
 pub(crate) mod http;
 pub(crate) mod process;
 pub(crate) mod proxy;
+pub(crate) mod world;
 
 use std::time::{Duration, Instant};
 
