@@ -1,4 +1,5 @@
 //! What the integration tests share.
+#![expect(dead_code, reason = "a toolbox: not every tool is in use at any time")]
 
 pub(crate) mod amqp;
 pub(crate) mod broker;
