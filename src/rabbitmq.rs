@@ -144,7 +144,8 @@ fn with_vhost(url: &Url, vhost: &str) -> String {
     url.to_string()
 }
 
-fn percent_decode(text: &str) -> String {
+/// Undoes the escapes of a part of a URL.
+pub(crate) fn percent_decode(text: &str) -> String {
     percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
