@@ -42,12 +42,8 @@ pub struct Broker {
 #[must_use]
 pub fn start(config: &Config) -> Broker {
     let (events_told, events) = mpsc::channel(EVENTS_MAX);
-    let supervisor = supervisor::run(
-        config.amqp.clone(),
-        config.dead_letter.clone(),
-        config.batch,
-        events_told,
-    );
+    let supervisor =
+        supervisor::run(config.amqp.clone(), config.dead_letter.clone(), config.batch, events_told);
     Broker { events, task: tokio::spawn(supervisor) }
 }
 

@@ -159,7 +159,9 @@ impl Line {
                 return Err(Fault::passing(format!("the broker did not {doing} within {deadline:?}")));
             }
             if muffle.speak(Instant::now()).is_some() {
-                tracing::warn!("the broker blocks our connection, it is short of memory or disk: waiting to {doing}");
+                tracing::warn!(
+                    "the broker blocks our connection, it is short of memory or disk: waiting to {doing}"
+                );
             }
         }
     }

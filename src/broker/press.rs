@@ -84,7 +84,8 @@ impl Press {
             );
             publish.await?.await
         });
-        let confirmed = line.within("confirm what was published", CONFIRM_DEADLINE, join_all(publishes)).await?;
+        let confirmed =
+            line.within("confirm what was published", CONFIRM_DEADLINE, join_all(publishes)).await?;
         let mut words = Vec::with_capacity(confirmed.len());
         let mut returned = Returned::default();
         for confirmation in confirmed {
@@ -146,11 +147,7 @@ impl Returned {
 }
 
 /// Confirmed and not returned is stored; anything else is not.
-fn judge(
-    words: Vec<Result<(), Unplaced>>,
-    first: i64,
-    returned: &Returned,
-) -> Vec<Result<(), Unplaced>> {
+fn judge(words: Vec<Result<(), Unplaced>>, first: i64, returned: &Returned) -> Vec<Result<(), Unplaced>> {
     let came_back = |mark| returned.unmarked || returned.marks.contains(&mark);
     let judged = words.into_iter().zip(first..).map(|(word, mark)| match word {
         Ok(()) if came_back(mark) => Err(Unplaced::Returned(returned.reason.clone())),
@@ -175,7 +172,11 @@ mod tests {
     use super::*;
 
     fn returned(marks: &[i64]) -> Returned {
-        Returned { marks: marks.iter().copied().collect(), reason: "312 NO_ROUTE".to_owned(), unmarked: false }
+        Returned {
+            marks: marks.iter().copied().collect(),
+            reason: "312 NO_ROUTE".to_owned(),
+            unmarked: false,
+        }
     }
 
     #[test]

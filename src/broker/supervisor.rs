@@ -108,7 +108,10 @@ impl Supervisor {
             Err(fault) => return Next::Again(Some(fault)),
         };
         if appetite != Appetite::Full {
-            tracing::warn!(prefetch, "taking fewer messages at once, as the last sessions died without progress");
+            tracing::warn!(
+                prefetch,
+                "taking fewer messages at once, as the last sessions died without progress"
+            );
         }
         let surroundings = Surroundings {
             names: &self.names,
@@ -121,7 +124,9 @@ impl Supervisor {
         self.pace.record(ended.course);
         let (reason, next) = match ended.end {
             End::Closed => ("closed".to_owned(), Next::Nothing),
-            End::Recovered => ("progress after trouble: back to the full prefetch".to_owned(), Next::Again(None)),
+            End::Recovered => {
+                ("progress after trouble: back to the full prefetch".to_owned(), Next::Again(None))
+            }
             End::Broken(fault) => (fault.sentence.clone(), Next::Again(Some(fault))),
         };
         match next {

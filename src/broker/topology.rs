@@ -200,7 +200,10 @@ mod tests {
         for (code, rest) in [
             (406, "exists, but not as configured: the broker's words; delete it"),
             (404, "does not exist in vhost `video`: the broker's words; create it"),
-            (403, "user `worker` has no permission for queue `deletions` in vhost `video`: the broker's words"),
+            (
+                403,
+                "user `worker` has no permission for queue `deletions` in vhost `video`: the broker's words",
+            ),
         ] {
             let fault = refused(code);
             assert!(fault.is_lasting());
