@@ -260,3 +260,151 @@ fn obituary() -> Box<Obituary> {
         failed_ids: Vec::new(),
     })
 }
+
+#[tokio::test]
+async fn acks_that_a_dead_session_could_not_carry_out_are_counted() {
+    let bench = Bench::new("lost").await;
+    let mut shell = Shell::start(&bench.config);
+    shell.consume().await;
+    bench.publish(5).await;
+    shell.arrivals(5).await;
+    shell.command(Command::Cancel);
+    shell.chunks_until(|event| matches!(event, Event::Cancelled)).await;
+    bench.delete_queue(&bench.config.amqp.queue).await;
+    // Consuming fails, and takes with it what was commanded after it.
+    shell.command(Command::Consume);
+    shell.command(Command::Ack(Extent::One(Tag(2))));
+    shell.command(Command::GiveBack(Extent::One(Tag(4))));
+    shell.command(Command::Ack(Extent::UpTo(Tag(3))));
+    let (reason, lost) = shell.down().await;
+    assert!(reason.contains("does not exist"), "{reason}");
+    assert_eq!(lost, 3, "1 to 3");
+    shell.consume().await;
+    shell.close().await;
+}
+
+#[tokio::test]
+async fn a_message_that_cannot_be_read_is_isolated_and_named() {
+    let bench = Bench::new("unreadable").await;
+    let mut shell = Shell::start(&bench.config);
+    shell.consume().await;
+    bench.publish_unreadable().await;
+    for _ in 0..4 {
+        let (reason, _) = shell.down().await;
+        let expected = format!("cannot read is in queue `{}`", bench.config.amqp.queue);
+        assert!(reason.contains(&expected), "{reason}");
+        shell.consume().await;
+    }
+    bench.purge().await;
+    // What is on its way to the current session kills that as well, perhaps; after it there is peace.
+    let tag = shell.first_arrival_after_trouble(&bench).await;
+    shell.command(Command::Ack(Extent::UpTo(tag)));
+    let (reason, _) = shell.down().await;
+    assert!(reason.contains("full prefetch"), "one message was settled in isolation: {reason}");
+    shell.consume().await;
+    bench.publish(600).await;
+    shell.arrivals(600).await;
+    shell.command(Command::Ack(Extent::UpTo(Tag(600))));
+    assert_eq!(shell.close().await, 0);
+}
+
+mod publish {
+    use std::num::NonZeroUsize;
+    use std::path::PathBuf;
+
+    use deletion_worker::command::publish::{Args, Failure, run};
+
+    use super::*;
+
+    fn args(ids: &[&str]) -> Args {
+        Args {
+            ids: ids.iter().map(|id| (*id).to_owned()).collect(),
+            file: None,
+            per_message: NonZeroUsize::MIN,
+            namespace: None,
+            reason: None,
+            requested_by: None,
+            skip_invalid: false,
+        }
+    }
+
+    fn file(name: &str, content: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("deletion-worker-{name}-{}", fastrand::u64(..)));
+        std::fs::write(&path, content).expect("written");
+        path
+    }
+
+    #[tokio::test]
+    async fn a_file_becomes_messages_on_a_fresh_broker() {
+        let mut bench = Bench::fresh("publish").await;
+        // A queue with a single active consumer can't be read any other way.
+        bench.config.amqp.single_active_consumer = false;
+        let lines: String = (0..2_501).map(|number| format!("VI{number}\n")).collect();
+        let path = file("ids", &lines);
+        let args = Args {
+            file: Some(path.clone()),
+            per_message: NonZeroUsize::new(2).expect("not zero"),
+            namespace: Some("space".to_owned()),
+            requested_by: Some("me".to_owned()),
+            reason: Some("test".to_owned()),
+            ..args(&["VIa"])
+        };
+        let mut out = Vec::new();
+        run(args, &bench.config, &mut out).await.expect("published");
+        std::fs::remove_file(path).expect("removed");
+        let expected =
+            format!("published 1251 messages with 2502 IDs to exchange `{}`\n", bench.config.amqp.exchange);
+        assert_eq!(String::from_utf8(out).expect("text"), expected);
+        assert_eq!(bench.depth().await, 1_251);
+        let message = bench.get().await;
+        let body = r#"{"videoNos":["VIa","VI0"],"namespace":"space","requestedBy":"me","reason":"test"}"#;
+        assert_eq!(String::from_utf8(message.data).expect("text"), body);
+        assert_eq!(*message.properties.delivery_mode(), Some(2));
+        assert!(message.properties.timestamp().is_some() && message.properties.message_id().is_some());
+    }
+
+    #[tokio::test]
+    async fn one_bad_id_stops_everything_unless_it_is_skipped() {
+        let bench = Bench::new("publish-bad").await;
+        let path = file("bad", "VI1\nV I2\nVI3\n");
+        let mut out = Vec::new();
+        let args = Args { file: Some(path.clone()), ..args(&[]) };
+        let failure = run(args.clone(), &bench.config, &mut out).await.expect_err("refused");
+        assert_eq!(failure.exit_code(), 2);
+        assert!(
+            failure.to_string().contains("line 2 has white space at character 1; nothing was sent"),
+            "{failure}"
+        );
+        assert_eq!(bench.depth().await, 0);
+        run(Args { skip_invalid: true, ..args }, &bench.config, &mut out).await.expect("published");
+        std::fs::remove_file(path).expect("removed");
+        assert_eq!(bench.depth().await, 2);
+        assert!(String::from_utf8(out).expect("text").contains("left out: "));
+    }
+
+    #[tokio::test]
+    async fn what_no_queue_takes_is_a_fault() {
+        let bench = Bench::new("publish-unroutable").await;
+        let mut config = bench.config.clone();
+        config.amqp.declare = deletion_worker::config::Declare::Skip;
+        config.amqp.routing_key = "elsewhere".to_owned();
+        let failure = run(args(&["VI1", "VI2"]), &config, &mut Vec::new()).await.expect_err("unroutable");
+        assert_eq!(failure.exit_code(), 1);
+        let sentence = failure.to_string();
+        assert!(sentence.contains("no queue is bound"), "{sentence}");
+        assert!(sentence.contains("0 messages with 0 IDs are confirmed"), "{sentence}");
+    }
+
+    #[tokio::test]
+    async fn an_absent_broker_is_a_fault_after_ten_seconds() {
+        let bench = Bench::new("publish-absent").await;
+        let config = bench.config_at("amqp://guest:guest@127.0.0.1:1/%2f");
+        let failure = run(args(&["VI1"]), &config, &mut Vec::new()).await.expect_err("nobody there");
+        let Failure::Fault(sentence) = failure else { panic!("{failure}") };
+        assert!(
+            sentence.contains("can't be reached within 10s") && sentence.contains("127.0.0.1:1"),
+            "{sentence}"
+        );
+        assert!(sentence.ends_with("nothing was sent"), "{sentence}");
+    }
+}

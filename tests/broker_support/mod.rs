@@ -1,6 +1,8 @@
 //! A bench with queues of its own, the worker's end of a shell, and a proxy that breaks connections.
 #![expect(clippy::wildcard_enum_match_arm, reason = "whatever else happens is a failure")]
 
+mod raw;
+
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
@@ -34,15 +36,21 @@ pub(crate) struct Bench {
 }
 
 impl Bench {
+    /// With everything in place.
     pub(crate) async fn new(name: &str) -> Self {
+        let bench = Self::fresh(name).await;
+        Shell::start(&bench.config).up_and_close().await;
+        bench
+    }
+
+    /// With names only.
+    pub(crate) async fn fresh(name: &str) -> Self {
         let url = std::env::var("AMQP_URL").expect("AMQP_URL names the RabbitMQ to test against");
         let name = format!("{name}-{:08x}", fastrand::u32(..));
         let config = config(&url, &name);
         let properties = ConnectionProperties::default();
         let connection = within("connect", Connection::connect(&url, properties)).await.expect("connected");
-        let bench = Self { url, config, connection };
-        Shell::start(&bench.config).up_and_close().await;
-        bench
+        Self { url, config, connection }
     }
 
     pub(crate) fn config_at(&self, url: &str) -> Config {
@@ -116,11 +124,40 @@ impl Bench {
         .await;
     }
 
-    pub(crate) async fn get_dead(&self) -> Delivery {
-        let channel = self.channel().await;
+    async fn get_from(&self, queue: &str) -> Delivery {
         let options = BasicGetOptions { no_ack: true };
-        let message = channel.basic_get(self.config.dead_letter.queue.as_str().into(), options).await;
-        message.expect("asked").expect("a dead letter").delivery
+        let message = self.channel().await.basic_get(queue.into(), options).await;
+        message.expect("asked").expect("a message").delivery
+    }
+
+    pub(crate) async fn get(&self) -> Delivery {
+        self.get_from(&self.config.amqp.queue).await
+    }
+
+    pub(crate) async fn get_dead(&self) -> Delivery {
+        self.get_from(&self.config.dead_letter.queue).await
+    }
+
+    /// Removes what is ready, until there is nothing.
+    pub(crate) async fn purge(&self) {
+        let channel = self.channel().await;
+        let purged = async {
+            let queue = self.config.amqp.queue.as_str();
+            // The message is out of reach while a session chokes on it.
+            while channel.queue_purge(queue.into(), QueuePurgeOptions::default()).await.expect("purged") == 0
+            {
+            }
+        };
+        within("purge", purged).await;
+    }
+
+    /// Publishes a message with a content type that is not UTF-8: brokers take it, client libraries don't.
+    pub(crate) async fn publish_unreadable(&self) {
+        let url = url::Url::parse(&self.url).expect("a URL");
+        let address = (url.host_str().expect("a host").to_owned(), url.port().unwrap_or(5672));
+        let amqp = (self.config.amqp.exchange.clone(), self.config.amqp.routing_key.clone());
+        let work = tokio::task::spawn_blocking(move || raw::publish(address, &amqp.0, &amqp.1));
+        within("raw publish", work).await.expect("ran").expect("published");
     }
 
     pub(crate) async fn delete_queue(&self, queue: &str) {
@@ -250,6 +287,21 @@ impl Shell {
             }
         }
         stored
+    }
+
+    /// The first message of a session that lives, however many die before it.
+    pub(crate) async fn first_arrival_after_trouble(&mut self, bench: &Bench) -> Tag {
+        bench.publish(1).await;
+        loop {
+            let session = self.session.as_mut().expect("a session");
+            tokio::select! {
+                Some(chunk) = session.arrivals.recv() => return chunk[0].tag,
+                event = self.broker.events.recv() => match event.expect("the shell runs") {
+                    Event::Down { .. } => self.consume().await,
+                    event => panic!("{event:?}"),
+                },
+            }
+        }
     }
 
     /// For as long as two attempts take.
