@@ -32,6 +32,21 @@ async fn messages_are_consumed_acked_and_gone() {
 }
 
 #[tokio::test]
+async fn many_acks_one_by_one_survive_the_close_behind_them() {
+    let bench = Bench::new("one-by-one").await;
+    let mut shell = Shell::start(&bench.config);
+    shell.consume().await;
+    bench.publish(2_000).await;
+    shell.arrivals(2_000).await;
+    shell.command(Command::GiveBack(Extent::One(Tag(1))));
+    for tag in 2..=2_000 {
+        shell.command(Command::Ack(Extent::One(Tag(tag))));
+    }
+    assert_eq!(shell.close().await, 0);
+    bench.wait_for_depth(1).await;
+}
+
+#[tokio::test]
 async fn what_is_given_back_comes_again() {
     let bench = Bench::new("given-back").await;
     let mut shell = Shell::start(&bench.config);

@@ -33,8 +33,8 @@ use crate::request;
 const CHUNK_MAX: usize = 512;
 /// Commands taken at once.
 const COMMANDS_MAX: usize = 1024;
-/// Acknowledging frames that a quorum queue takes in at once; half of what was seen.
-const FRAMES_UNSEEN: usize = 32;
+/// Acknowledging frames that a quorum queue's channel surely passes on at once: half of what was seen.
+const FRAMES_AT_ONCE: usize = 16;
 /// How long it may take to replicate what came in more.
 const REPLICATION: Duration = Duration::from_millis(200);
 
@@ -265,7 +265,7 @@ impl Epoch<'_> {
         if settling.is_empty() {
             return Ok(());
         }
-        if settling.len() > FRAMES_UNSEEN {
+        if settling.len() > FRAMES_AT_ONCE {
             self.many_frames = Some(Instant::now());
         }
         let settled = self.line.within("take acknowledgements", ANSWER_DEADLINE, join_all(settling)).await;
@@ -361,8 +361,9 @@ impl Epoch<'_> {
 
     /// The answer proves that the broker has seen all acks before it.
     ///
-    /// Seen, but a quorum queue's channel keeps all but some 64 acks back until those are replicated, and forgets
-    /// the rest when it is closed (RabbitMQ 3.10; nothing shows when it is through): so it is given a moment.
+    /// Seen, but a quorum queue's channel passes on 32 acks and keeps the others back until those are replicated,
+    /// and when it is closed it forgets them: of 2,000 single acks 1,968 messages came back (RabbitMQ 3.10).
+    /// Nothing tells when it is through, so it is given a moment.
     async fn close(&mut self) -> Result<(), Fault> {
         if let Some(many_frames) = self.many_frames {
             sleep_until(many_frames + REPLICATION).await;
