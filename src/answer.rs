@@ -1,8 +1,15 @@
 //! What came of a call: the endpoint's answer and the class it falls into.
 
+mod class;
+mod reply;
+
 use std::time::Duration;
 
 use compact_str::CompactString;
+
+use crate::text::cut;
+
+pub use class::{Body, KNOWN_CODES, classify, code_label};
 
 /// The class of an answer; everything the engine decides by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -44,3 +51,23 @@ pub struct Answer {
     /// What happened, as a fragment that fits "the endpoint ...", for logs and dead letters; at most 256 bytes.
     pub detail: String,
 }
+
+impl Answer {
+    /// The longest [`Self::detail`].
+    pub const DETAIL_BYTES_MAX: usize = 256;
+
+    /// What stands for an answer that never came: transient, and `detail` says why.
+    #[must_use]
+    pub fn lost(detail: &str) -> Self {
+        Self {
+            outcome: Outcome::Transient,
+            code: None,
+            http_status: None,
+            retry_after: None,
+            detail: cut(detail, Self::DETAIL_BYTES_MAX).to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

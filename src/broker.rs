@@ -1,7 +1,7 @@
 //! The shell round lapin: sessions with the broker, their deliveries, and the settling of them.
 //!
-//! The only module that knows lapin. One task supervises: it connects, prepares the topology, runs a [`session`] to
-//! its end, and begins anew; a second one places dead letters ([`publisher`]).
+//! The only module that knows lapin. One task supervises: it connects, prepares the topology, runs a `session` to
+//! its end, and begins anew; a second one places dead letters (`publisher`).
 
 mod address;
 pub(crate) mod connection;
@@ -23,7 +23,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 use crate::config::Config;
-use crate::delivery::{Arrival, Obituary, Tag};
+pub use crate::delivery::Extent;
+use crate::delivery::{Arrival, Obituary, Reason, Tag};
 
 /// Events on their way to the worker.
 const EVENTS_MAX: usize = 64;
@@ -68,7 +69,9 @@ pub enum Event {
     /// handed over or given back.
     Cancelled,
     /// These messages are stored in the dead-letter queue: confirmed and routed.
-    DeadLettered(Vec<Tag>),
+    DeadLettered(Vec<(Tag, Reason)>),
+    /// So many dead letters could not be stored this time; they are tried again.
+    DeadLettersRefused(u64),
     /// The epoch is over; every delivery of it that was not settled comes back from the broker.
     Down {
         /// For the log: what ended it.
@@ -104,15 +107,6 @@ pub enum Command {
     DeadLetter(Tag, Box<Obituary>),
     /// Finish what was commanded, then close channel and connections; answered by [`Event::Down`].
     Close,
-}
-
-/// Which deliveries a settlement covers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Extent {
-    /// This one.
-    One(Tag),
-    /// This one and every unsettled one before it.
-    UpTo(Tag),
 }
 
 /// Growing pauses between attempts, without an end; the builder's default gives up after 15 minutes.

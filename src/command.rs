@@ -1,3 +1,235 @@
-//! What the binary can be told to do.
+//! The command line: what can be asked of the program, and how it ends. One module per command.
 
+pub mod check_config;
+pub mod healthcheck;
+pub mod mock_endpoint;
 pub mod publish;
+
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{CommandFactory as _, FromArgMatches as _};
+
+use crate::config::{Config, Loaded, Need, Problems};
+use crate::worker;
+
+/// Exit code for what trying again won't mend.
+const EXIT_FAULT: u8 = 1;
+/// Exit code for bad usage, which clap uses too, and for bad configuration.
+const EXIT_USAGE: u8 = 2;
+
+/// The argument that clap can't make global: given before and after a command, the former would be lost.
+const SETS: &str = "sets";
+
+const ABOUT: &str = "\
+Deletes videos: consumes deletion requests from RabbitMQ, coalesces their IDs into full calls of the memories.ai \
+delete endpoint, acknowledges a message once all its IDs are deleted, and dead-letters what can never succeed, \
+saying why.";
+
+const AFTER_HELP: &str = "\
+Configuration:
+  Defaults, overridden by the TOML file of --config, by environment variables, by --set. The key batch.linger is the \
+variable DELETION_WORKER__BATCH__LINGER: two underscores between the parts, lists separated by commas.
+  `deletion-worker check-config` shows every key with its value and where that comes from.
+
+Environment:
+  DELETION_WORKER_CONFIG       the file, if --config isn't given
+  DELETION_WORKER__<KEY>       one configuration key
+  SSL_CERT_FILE, SSL_CERT_DIR  roots to trust instead of the system's
+  NO_COLOR                     no colours in the log
+
+Exit codes:
+  0  done, or drained cleanly
+  1  a fault that trying again won't mend; the last line says which
+  2  bad usage or configuration; every problem is listed with its key";
+
+/// The command line.
+#[derive(Debug, clap::Parser)]
+#[command(name = "deletion-worker", version, about = ABOUT, after_long_help = AFTER_HELP)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(flatten)]
+    sources: Sources,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Where configuration comes from, beside the environment.
+#[derive(Debug, clap::Args)]
+pub struct Sources {
+    /// Configuration file (TOML)
+    #[arg(long, value_name = "FILE", global = true, env = "DELETION_WORKER_CONFIG")]
+    config: Option<PathBuf>,
+    /// Set one configuration key, e.g. --set batch.linger=250ms; can be repeated
+    #[arg(id = SETS, long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Run the worker
+    ///
+    /// Consumes amqp.queue until SIGTERM or SIGINT: then it takes no more messages, finishes what is open within
+    /// shutdown.grace, gives the rest back, and exits with 0. A second signal stops it at once.
+    ///
+    /// Example: DELETION_WORKER__ENDPOINT__TOKEN_FILE=/run/secrets/token deletion-worker run --config worker.toml
+    Run,
+    /// Print the effective configuration, and where each value comes from
+    ///
+    /// Prints every key as TOML that can be used as a configuration file, with secrets masked. Exits with 0, or with
+    /// 2 after listing every problem, each with its key.
+    ///
+    /// Example: deletion-worker check-config --config worker.toml
+    CheckConfig,
+    /// Ask a running worker whether it is healthy
+    ///
+    /// Asks /healthz of the admin server at admin.listen: does the event loop turn? With --ready it asks /readyz: is
+    /// the worker connected, and consuming or paused on purpose? Prints one line; exits with 0 for yes, with 1 for no
+    /// or no answer.
+    ///
+    /// Example: deletion-worker healthcheck --ready --url http://10.0.0.7:9090
+    ///
+    /// In a Dockerfile: HEALTHCHECK CMD ["/deletion-worker", "healthcheck"]
+    Healthcheck(healthcheck::Args),
+    /// Publish deletion requests
+    ///
+    /// Checks all IDs before anything is sent, then publishes them to amqp.exchange and waits for the broker to confirm
+    /// each message. With amqp.declare = "create" exchange and queues are created first. Stopped half-way by SIGTERM or
+    /// SIGINT, or by a fault, it says how much is confirmed; to publish an ID twice does no harm.
+    ///
+    /// Example: deletion-worker publish --file ids.txt --per-message 100 --requested-by me --reason cleanup
+    ///
+    /// Example: deletion-worker publish VI625239098370850816
+    Publish(publish::Args),
+    /// Run a stand-in for the delete endpoint, with faults that can be switched on
+    ///
+    /// Serves both API versions, at the paths of the real ones. Faults are set by flags, or at run time by
+    /// PUT /_mock/faults; GET /_mock/stats says what came in. Stops with SIGTERM or SIGINT.
+    ///
+    /// Example: deletion-worker mock-endpoint --latency 50ms --requests-per-second 5
+    ///
+    /// The worker for it: deletion-worker run --set endpoint.token=any --set
+    /// endpoint.url=http://127.0.0.1:8088/api/serve/video/delete
+    MockEndpoint(Box<mock_endpoint::Args>),
+}
+
+/// Why a command did not do what it should.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Everything that is wrong with the configuration.
+    #[error("bad configuration:\n{0}")]
+    Configuration(#[from] Problems),
+    /// Arguments that make no sense, as only looking closer shows.
+    #[error("{0}")]
+    Usage(String),
+    /// What trying again won't mend.
+    #[error("{0:#}")]
+    Fault(#[from] anyhow::Error),
+}
+
+impl Cli {
+    /// Reads the process's arguments; bad ones, and the wish for help, end the process.
+    #[must_use]
+    pub fn parse() -> Self {
+        let matches = Self::definition().get_matches();
+        let mut cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+        let mut level = &matches;
+        while let Some((_, deeper)) = level.subcommand() {
+            cli.sources.sets.extend(deeper.get_many::<String>(SETS).into_iter().flatten().cloned());
+            level = deeper;
+        }
+        cli
+    }
+
+    /// The command line with `--set` at every level.
+    fn definition() -> clap::Command {
+        fn deepen(command: clap::Command, sets: &clap::Arg) -> clap::Command {
+            command.mut_subcommands(|deeper| deepen(deeper.arg(sets), sets))
+        }
+        let command = Self::command();
+        let sets = command.get_arguments().find(|argument| argument.get_id() == SETS);
+        let sets = sets.expect("it is declared in Sources").clone();
+        deepen(command, &sets)
+    }
+
+    /// Does what was asked, and says with which code to exit.
+    ///
+    /// # Errors
+    /// [`Failure`] has a code of its own.
+    pub async fn run(self) -> Result<ExitCode, Failure> {
+        let Self { sources, command } = self;
+        match command {
+            Command::CheckConfig => {
+                let loaded = sources.load(Need::Worker);
+                let code = check_config::run(loaded, &mut io::stdout().lock(), &mut io::stderr().lock());
+                return Ok(ExitCode::from(code.context("failed to print the configuration")?));
+            }
+            Command::Run => {
+                let config = sources.start(Need::Worker)?;
+                worker::run(&config).await.map_err(anyhow::Error::from)?;
+            }
+            Command::Publish(args) => {
+                let config = sources.load(Need::Broker)?.config;
+                publish::run(args, &config, &mut io::stdout().lock()).await?;
+            }
+            Command::MockEndpoint(args) => mock_endpoint::run(*args).await?,
+            Command::Healthcheck(args) => healthcheck::run(&args, &sources, &mut io::stdout().lock()).await?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl Sources {
+    /// Reads them all.
+    ///
+    /// # Errors
+    /// Everything that is wrong.
+    pub fn load(&self, need: Need) -> Result<Loaded, Problems> {
+        Config::load(self.config.as_deref(), std::env::vars_os(), &self.sets, need)
+    }
+
+    /// Reads them all and starts the log, as a program that stays does; what is doubtful is its first lines.
+    ///
+    /// # Errors
+    /// Everything that is wrong, or that something else already logs.
+    pub fn start(&self, need: Need) -> Result<Config, Failure> {
+        let Loaded { config, notes, .. } = self.load(need)?;
+        crate::log::init(&config.log).context("failed to start the log")?;
+        for note in notes {
+            tracing::warn!(key = note.key, "doubtful configuration: {note}");
+        }
+        Ok(config)
+    }
+}
+
+impl Failure {
+    /// 1 or 2, as documented.
+    #[must_use]
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Configuration(_) | Self::Usage(_) => EXIT_USAGE,
+            Self::Fault(_) => EXIT_FAULT,
+        })
+    }
+}
+
+impl From<publish::Failure> for Failure {
+    fn from(failure: publish::Failure) -> Self {
+        match failure {
+            publish::Failure::Usage(sentence) => Self::Usage(sentence),
+            publish::Failure::Fault(sentence) => Self::Fault(anyhow::Error::msg(sentence)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::definition().debug_assert();
+    }
+}

@@ -1,4 +1,20 @@
-//! The effective configuration.
+//! The effective configuration: its types here; how it is loaded, in the modules below.
+//!
+//! `key` is the table of all keys. `source` collects what file, environment and flags say, `value` and `address`
+//! make it typed, `check` looks at values that depend on each other and at the files they name, `load` puts all of
+//! it together, and `report` prints the result.
+
+mod address;
+mod check;
+mod file;
+mod key;
+mod load;
+mod problem;
+mod report;
+mod source;
+#[cfg(test)]
+mod tests;
+mod value;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -6,6 +22,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::id::Namespace;
+
+pub use load::{Loaded, Need};
+pub use problem::{Origin, Problem, Problems};
+pub use report::{Documented, Effective, Line, keys, markdown_table};
 
 /// Everything the worker can be told, checked: a `Config` that exists is one the worker can run with.
 #[derive(Clone, Debug)]
@@ -137,8 +157,9 @@ pub struct Endpoint {
     pub api: Api,
     /// Where; without a query.
     pub url: url::Url,
-    /// The bare `Authorization` value.
-    pub token: SecretSource,
+    /// The bare `Authorization` value; `None` only where nothing is called: in a dry run, and in commands that
+    /// were loaded with [`Need::Broker`].
+    pub token: Option<SecretSource>,
     /// v1.2's `unique_id` for messages that name none.
     pub namespace: Option<Namespace>,
     /// From sending a request to the last byte of its answer.

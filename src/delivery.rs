@@ -66,3 +66,12 @@ pub struct Obituary {
     /// `x-deletion-failed-ids`; the header may be cut short, this is not.
     pub failed_ids: Vec<Id>,
 }
+
+/// Which deliveries a settlement covers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// This one.
+    One(Tag),
+    /// This one and every unsettled one before it.
+    UpTo(Tag),
+}

@@ -19,6 +19,7 @@
 //! | Settlement | carrying a verdict out |
 //! | Drain | the orderly way to the exit |
 
+pub mod admin;
 pub mod answer;
 pub mod broker;
 pub mod command;
@@ -27,4 +28,12 @@ pub mod delivery;
 pub mod endpoint;
 pub mod engine;
 pub mod id;
+pub mod log;
+pub mod metrics;
+pub mod mock;
+pub mod rabbitmq;
 pub mod request;
+pub mod retry;
+pub mod status;
+mod text;
+pub mod worker;

@@ -14,9 +14,9 @@ use super::connection::{Dialer, Line};
 use super::fault::Fault;
 use super::muffle::Muffle;
 use super::press::{BARRIER_MAX, Letter, Press, Unplaced, barrier_len};
-use super::{pauses, topology};
+use super::{Event, pauses, topology};
 use crate::config::Amqp;
-use crate::delivery::Tag;
+use crate::delivery::{Reason, Tag};
 
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
@@ -26,9 +26,10 @@ const PAUSE_MAX: Duration = Duration::from_secs(30);
 pub(super) struct Job {
     /// The original's.
     pub(super) tag: Tag,
+    pub(super) reason: Reason,
     pub(super) letter: Letter,
     /// Where its epoch listens; closed with the epoch, and then there is nothing to place it for.
-    pub(super) stored: mpsc::UnboundedSender<Tag>,
+    pub(super) stored: mpsc::UnboundedSender<(Tag, Reason)>,
 }
 
 /// Places what comes through `jobs` until `stop` is dropped.
@@ -36,12 +37,14 @@ pub(super) async fn run(
     amqp: Amqp,
     names: topology::Names,
     mut jobs: mpsc::UnboundedReceiver<Job>,
+    events: mpsc::Sender<Event>,
     stop: oneshot::Receiver<()>,
 ) {
     let mut publisher = Publisher {
         dialer: Dialer::new(&amqp, "publish"),
         names,
         amqp,
+        events,
         line: None,
         press: None,
         pending: VecDeque::new(),
@@ -61,6 +64,7 @@ struct Publisher {
     dialer: Dialer,
     names: topology::Names,
     amqp: Amqp,
+    events: mpsc::Sender<Event>,
     line: Option<Line>,
     press: Option<Press>,
     pending: VecDeque<Job>,
@@ -118,12 +122,17 @@ impl Publisher {
                 vec![Err(Unplaced::Unknown(fault.sentence)); len]
             }
         };
+        let refused = placed.iter().filter(|placed| placed.is_err()).count() as u64;
+        if refused > 0 {
+            // Without a worker nobody counts.
+            let _ = self.events.send(Event::DeadLettersRefused(refused)).await;
+        }
         let mut problem = None;
         for placed in placed {
             let Some(job) = self.pending.pop_front() else { break };
             match placed {
                 // An epoch that is over by now takes no report, and its message comes back.
-                Ok(()) => drop(job.stored.send(job.tag)),
+                Ok(()) => drop(job.stored.send((job.tag, job.reason))),
                 Err(unplaced) => {
                     problem.get_or_insert(unplaced.to_string());
                     self.pending.push_back(job);

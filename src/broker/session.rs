@@ -26,7 +26,7 @@ use super::publisher::Job;
 use super::shelf::{Parcel, Shelf};
 use super::topology::{Names, Thing, attempt};
 use super::{Command, Event, Extent, Session, dead_letter};
-use crate::delivery::{Arrival, Obituary, Tag};
+use crate::delivery::{Arrival, Obituary, Reason, Tag};
 use crate::request;
 
 /// Messages in one chunk.
@@ -118,8 +118,8 @@ struct Epoch<'a> {
     shelf: Shelf,
     commands: mpsc::UnboundedReceiver<Command>,
     queue: VecDeque<Command>,
-    stored: mpsc::UnboundedSender<Tag>,
-    stored_seen: mpsc::UnboundedReceiver<Tag>,
+    stored: mpsc::UnboundedSender<(Tag, Reason)>,
+    stored_seen: mpsc::UnboundedReceiver<(Tag, Reason)>,
     consumed: bool,
     /// When acks last went out as many frames.
     many_frames: Option<Instant>,
@@ -136,7 +136,7 @@ enum Happening<'a> {
     /// The worker takes another chunk.
     Room(mpsc::Permit<'a, Vec<Arrival>>),
     /// Dead letters are stored.
-    Stored(Vec<Tag>),
+    Stored(Vec<(Tag, Reason)>),
     /// Deliveries are in the intake.
     Deliveries,
     /// The consumer's stream ended, which we had not asked for.
@@ -309,7 +309,7 @@ impl Epoch<'_> {
             return;
         };
         let letter = dead_letter::letter(parcel, obituary, self.surroundings.names, SystemTime::now());
-        let job = Job { tag, letter, stored: self.stored.clone() };
+        let job = Job { tag, reason: obituary.reason, letter, stored: self.stored.clone() };
         // The publisher lives longer than any session, and if it doesn't the original is not acked.
         let _ = self.surroundings.publisher.send(job);
     }

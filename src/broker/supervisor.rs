@@ -29,7 +29,7 @@ pub(super) async fn run(amqp: Amqp, dead_letter: DeadLetter, batch: Batch, event
     };
     let (jobs_given, jobs) = mpsc::unbounded_channel();
     let (stop, stopped) = oneshot::channel();
-    let publisher = tokio::spawn(publisher::run(amqp.clone(), names.clone(), jobs, stopped));
+    let publisher = tokio::spawn(publisher::run(amqp.clone(), names.clone(), jobs, events.clone(), stopped));
     let mut supervisor = Supervisor {
         dialer: Dialer::new(&amqp, "consume"),
         amqp,

@@ -24,9 +24,7 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// How long a barrier may still take after an interrupt.
 const INTERRUPT_GRACE: Duration = Duration::from_secs(2);
 
-/// Publishes deletion requests, and reports how many of them the broker has confirmed.
-///
-/// All IDs are checked before anything is sent.
+/// What to publish, and how.
 #[derive(Clone, Debug, clap::Args)]
 #[group(id = "what", required = true, multiple = true, args = ["ids", "file"])]
 pub struct Args {
@@ -56,23 +54,12 @@ pub struct Args {
 /// Why the command ends with something else than 0.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Failure {
-    /// What was asked for makes no sense; nothing was sent.
+    /// What was asked for makes no sense (exit code 2); nothing was sent.
     #[error("{0}")]
     Usage(String),
-    /// Something went wrong on the way.
+    /// Something went wrong on the way (exit code 1).
     #[error("{0}")]
     Fault(String),
-}
-
-impl Failure {
-    /// The process's exit code.
-    #[must_use]
-    pub fn exit_code(&self) -> u8 {
-        match self {
-            Self::Usage(_) => 2,
-            Self::Fault(_) => 1,
-        }
-    }
 }
 
 /// Runs the command; the summary goes to `out`, the progress bar to the terminal.

@@ -1,0 +1,360 @@
+//! What follows from the endpoint's answers.
+
+use super::batch::{Batch, BatchNumber, CallId, Condemned, InFlight, LastAnswer, Load, ProbeSource};
+use super::item::ItemKey;
+use super::{Engine, Time, Trigger, implicate};
+use crate::answer::{Answer, Outcome, Rejection};
+use crate::config::OnOutage;
+use crate::delivery::{Obituary, Reason};
+
+/// For how long a batch size that was too large is not tried again.
+const SHRUNK_FOR: std::time::Duration = std::time::Duration::from_secs(600);
+
+impl Engine {
+    /// A call was answered, or came to nothing.
+    pub fn handle_answer(&mut self, id: CallId, answer: Answer, now: Time) {
+        let Some(place) = self.calls.iter().position(|call| call.id == id) else { return };
+        let InFlight { departed, load, .. } = self.calls.swap_remove(place);
+        self.ids_in_flight -= load.len();
+        if let Some(wait) = answer.retry_after {
+            self.pace.pause(now, wait.min(self.settings.retry_after_max));
+        }
+        match answer.outcome {
+            Outcome::Deleted => self.deleted(load, now),
+            Outcome::Rejected(Rejection::Duplicate) if load.is_lone() => self.deleted(load, now),
+            Outcome::Rejected(rejection) => self.rejected(load, rejection, &answer, now),
+            Outcome::Throttled => self.throttled(load, departed, now),
+            Outcome::Transient => self.failed(load, &answer, now),
+            Outcome::Blocked => self.blocked(load, &answer, now),
+        }
+    }
+
+    fn deleted(&mut self, load: Load, now: Time) {
+        self.pace.succeeded(now);
+        let (batch, keys) = match load {
+            Load::Fresh(batch) | Load::Suspect(batch) => (Some(batch.number), batch.items),
+            Load::Probe(key, source) => (source.batch(), vec![key]),
+            Load::Control => (None, Vec::new()),
+        };
+        self.recovered(batch, now);
+        for key in keys {
+            self.delete(key, now);
+        }
+    }
+
+    /// The endpoint deletes.
+    fn recovered(&mut self, batch: Option<BatchNumber>, now: Time) {
+        let was_healthy = self.monitor.is_healthy();
+        let charged = self.monitor.succeeded(batch);
+        if !was_healthy {
+            self.revive(now);
+        }
+        for condemned in std::mem::take(&mut self.condemned) {
+            self.pronounce(condemned, now);
+        }
+        if let Some((number, failures)) = charged {
+            self.charge(number, failures, now);
+        }
+    }
+
+    /// The endpoint is back: nobody waits for a backoff that began before.
+    fn revive(&mut self, now: Time) {
+        for batch in &mut self.suspects {
+            batch.failures = 0;
+            batch.due = batch.due.min(now);
+        }
+    }
+
+    fn delete(&mut self, key: ItemKey, now: Time) {
+        if !self.items.is_live(key) {
+            return;
+        }
+        if self.settings.dry_run {
+            self.tally.ids_dry_run += 1;
+        } else {
+            self.tally.ids_deleted += 1;
+        }
+        self.control = Some((self.items.namespace_of(key).cloned(), self.items.id(key).clone()));
+        let waiters = self.items.delete(key);
+        self.strike_off(&waiters, now);
+    }
+
+    fn rejected(&mut self, load: Load, rejection: Rejection, answer: &Answer, now: Time) {
+        self.pace.accepted();
+        if rejection == Rejection::TooLarge && load.len() > 1 {
+            self.shrunk = Some((load.len() / 2, now + SHRUNK_FOR));
+        }
+        match load {
+            Load::Control => self.probe_failed(load, answer, now),
+            Load::Probe(..) if self.monitor.rejects_all() => self.probe_failed(load, answer, now),
+            Load::Probe(key, source) => {
+                self.monitor.rejected();
+                self.revive(now);
+                let mut batch = self.batch_of_probe(key, source, now);
+                batch.last = Some(answer.into());
+                self.rejected_alone(batch, key, answer, now);
+            }
+            Load::Fresh(mut batch) | Load::Suspect(mut batch) => {
+                self.monitor.rejected();
+                batch.last = Some(answer.into());
+                match *batch.items {
+                    [key] => self.rejected_alone(batch, key, answer, now),
+                    _ => self.split(batch, 0, now),
+                }
+            }
+        }
+    }
+
+    fn rejected_alone(&mut self, batch: Batch, key: ItemKey, answer: &Answer, now: Time) {
+        let condemned = Condemned { batch, key };
+        if condemned.batch.reviewed {
+            return self.pronounce(condemned, now);
+        }
+        self.condemned.push(condemned);
+        if !self.monitor.rejected_alone(answer.code.as_ref(), &answer.detail, now) {
+            for condemned in std::mem::take(&mut self.condemned) {
+                self.review(condemned, now);
+            }
+        }
+    }
+
+    fn throttled(&mut self, load: Load, departed: Time, now: Time) {
+        self.pace.throttled(departed, now);
+        self.monitor.throttled(now);
+        let backoff = self.settings.retry.delay(self.pace.throttled_in_row(), &mut self.rng);
+        self.pace.pause(now, backoff);
+        self.put_back(load, now);
+    }
+
+    fn blocked(&mut self, load: Load, answer: &Answer, now: Time) {
+        self.pace.accepted();
+        self.monitor.blocked(&answer.detail, now);
+        self.put_back(load, now);
+    }
+
+    fn failed(&mut self, load: Load, answer: &Answer, now: Time) {
+        self.pace.accepted();
+        let mut batch = match load {
+            Load::Fresh(batch) | Load::Suspect(batch) => batch,
+            Load::Probe(..) | Load::Control => return self.probe_failed(load, answer, now),
+        };
+        let hold = self.settings.on_outage == OnOutage::Hold;
+        self.monitor.failed(batch.number, hold, &answer.detail, now);
+        batch.failures += 1;
+        batch.trigger = Trigger::Retry;
+        batch.due = now + self.settings.retry.delay(batch.failures, &mut self.rng);
+        batch.last = Some(answer.into());
+        batch.strikes += u32::from(!hold);
+        self.judge(batch, now);
+    }
+
+    fn probe_failed(&mut self, load: Load, answer: &Answer, now: Time) {
+        self.monitor.still_out(&answer.detail);
+        self.put_back(load, now);
+    }
+
+    /// Puts what a call carried back where it was: the call told nothing about it.
+    fn put_back(&mut self, load: Load, now: Time) {
+        match load {
+            Load::Fresh(batch) => {
+                for key in batch.items.into_iter().rev() {
+                    if self.items.is_wanted(key) {
+                        self.lanes.entry(batch.slot).or_default().push_front(key);
+                    } else {
+                        self.items.remove(key);
+                    }
+                }
+            }
+            Load::Suspect(mut batch) => {
+                batch.due = now;
+                self.judge(batch, now);
+            }
+            Load::Probe(key, source) => {
+                self.monitor.probe_failed(source.batch(), now, &mut self.rng);
+                self.return_probe(key, source, now);
+            }
+            Load::Control => self.monitor.probe_failed(None, now, &mut self.rng),
+        }
+    }
+
+    fn return_probe(&mut self, key: ItemKey, source: ProbeSource, now: Time) {
+        match source {
+            ProbeSource::Lane(slot) => self.lanes.entry(slot).or_default().push_back(key),
+            ProbeSource::Suspect(number) => {
+                if let Some(batch) = self.suspects.iter_mut().find(|batch| batch.number == number) {
+                    batch.items.push(key);
+                } else {
+                    let batch = self.lone_batch(key, now);
+                    self.suspects.push_back(batch);
+                }
+            }
+        }
+    }
+
+    /// The batch that a rejected probe's ID stands in, alone.
+    fn batch_of_probe(&mut self, key: ItemKey, source: ProbeSource, now: Time) -> Batch {
+        let history = source.batch().and_then(|number| self.suspects.iter().find(|b| b.number == number));
+        let (attempts, reviewed) = history.map_or((0, false), |batch| (batch.attempts, batch.reviewed));
+        Batch { attempts: attempts + 1, reviewed, ..self.lone_batch(key, now) }
+    }
+
+    fn lone_batch(&mut self, key: ItemKey, now: Time) -> Batch {
+        Batch {
+            number: self.batch_number(),
+            slot: self.items.slot_of(key),
+            items: vec![key],
+            attempts: 1,
+            failures: 0,
+            strikes: 0,
+            due: now,
+            trigger: Trigger::Retry,
+            reviewed: false,
+            last: None,
+        }
+    }
+
+    /// Charges failures to the batch `number`: all of them if it can still be split, one if it is a lone ID, whose
+    /// next step is final.
+    fn charge(&mut self, number: BatchNumber, failures: u32, now: Time) {
+        if let Some(place) = self.suspects.iter().position(|batch| batch.number == number) {
+            let Some(mut batch) = self.suspects.remove(place) else { return };
+            batch.strike(failures);
+            self.judge(batch, now);
+            return;
+        }
+        for call in &mut self.calls {
+            if let Load::Suspect(batch) = &mut call.load
+                && batch.number == number
+            {
+                batch.strike(failures);
+            }
+        }
+    }
+
+    /// Keeps a batch that failed for its next call, or, if it has too many strikes, splits it or gives it up.
+    fn judge(&mut self, batch: Batch, now: Time) {
+        if batch.strikes < self.settings.strikes_max {
+            self.suspects.push_back(batch);
+        } else if batch.items.len() <= 1 || self.is_outage_charged() {
+            self.exhaust(batch, now);
+        } else {
+            // A half that holds the culprit is split again at its next strike.
+            self.split(batch, self.settings.strikes_max - 1, now);
+        }
+    }
+
+    /// Outages count as strikes, and this is one: a split would tell nothing.
+    fn is_outage_charged(&self) -> bool {
+        let failing = self.monitor.failures_in_row() >= self.monitor.threshold();
+        self.settings.on_outage == OnOutage::DeadLetter && failing
+    }
+
+    fn split(&mut self, mut batch: Batch, strikes: u32, now: Time) {
+        self.tally.batch_splits += 1;
+        let second = batch.items.split_off(batch.items.len().div_ceil(2));
+        for items in [std::mem::take(&mut batch.items), second] {
+            let number = self.batch_number();
+            self.suspects.push_back(Batch {
+                number,
+                slot: batch.slot,
+                strikes: if items.len() > 1 { strikes } else { 0 },
+                items,
+                attempts: batch.attempts,
+                failures: 0,
+                due: now,
+                trigger: Trigger::Split,
+                reviewed: false,
+                last: batch.last.clone(),
+            });
+        }
+    }
+
+    /// A second trial, once the endpoint deletes again, for an ID that was rejected while everything was.
+    fn review(&mut self, condemned: Condemned, now: Time) {
+        let Condemned { mut batch, key } = condemned;
+        batch.items = vec![key];
+        batch.reviewed = true;
+        batch.due = now;
+        batch.trigger = Trigger::Retry;
+        self.suspects.push_back(batch);
+    }
+
+    /// Gives up a lone ID that was rejected.
+    pub(super) fn pronounce(&mut self, condemned: Condemned, now: Time) {
+        let Condemned { batch, key } = condemned;
+        let last = batch.last;
+        let code = last.as_ref().and_then(|last| last.code.as_deref());
+        let code = code.map_or_else(String::new, |code| format!(" with code {code}"));
+        let said = last.as_ref().map_or("", |last| &last.detail);
+        let detail = format!("the endpoint rejects this ID alone{code}, while it deletes others: it {said}");
+        self.give_up(key, Reason::Rejected, detail, last, batch.attempts, now);
+    }
+
+    fn exhaust(&mut self, batch: Batch, now: Time) {
+        let Batch { items, attempts, last, strikes, .. } = batch;
+        let said = last.as_ref().map_or("", |last| &last.detail);
+        let detail = format!("{strikes} strikes in {attempts} calls; the last time the endpoint {said}");
+        for key in items {
+            self.give_up(key, Reason::RetriesExhausted, detail.clone(), last.clone(), attempts, now);
+        }
+    }
+
+    fn give_up(
+        &mut self,
+        key: ItemKey,
+        reason: Reason,
+        detail: String,
+        last: Option<LastAnswer>,
+        attempts: u32,
+        now: Time,
+    ) {
+        if !self.items.is_live(key) {
+            return;
+        }
+        let (id, waiters) = self.items.remove(key);
+        let http_status = last.as_ref().and_then(|last| last.http_status);
+        let code = last.and_then(|last| last.code);
+        let obituary = Obituary { reason, detail, code, http_status, attempts, failed_ids: Vec::new() };
+        for tag in &waiters {
+            implicate(&mut self.failures, *tag, &id, &obituary);
+        }
+        self.strike_off(&waiters, now);
+    }
+
+    /// Pronounces the condemned when there is nothing to try now whose deletion could tell more.
+    pub(super) fn advance_condemned(&mut self, now: Time) -> bool {
+        let untried = self.suspects.iter().any(|batch| batch.due <= now);
+        let idle = self.calls.is_empty() && self.lanes.is_empty() && !untried;
+        if !idle || self.condemned.is_empty() || !self.monitor.is_healthy() {
+            return false;
+        }
+        for condemned in std::mem::take(&mut self.condemned) {
+            self.pronounce(condemned, now);
+        }
+        true
+    }
+}
+
+impl Batch {
+    fn strike(&mut self, failures: u32) {
+        self.strikes += if self.items.len() > 1 { failures } else { 1 };
+    }
+}
+
+impl Load {
+    fn is_lone(&self) -> bool {
+        match self {
+            Self::Fresh(batch) | Self::Suspect(batch) => batch.items.len() == 1,
+            Self::Probe(..) | Self::Control => true,
+        }
+    }
+}
+
+impl ProbeSource {
+    fn batch(self) -> Option<BatchNumber> {
+        match self {
+            Self::Suspect(number) => Some(number),
+            Self::Lane(_) => None,
+        }
+    }
+}

@@ -1,0 +1,270 @@
+//! What we believe of the endpoint, and whom a failure is charged to.
+
+use std::time::Duration;
+
+use compact_str::CompactString;
+
+use super::Time;
+use super::batch::BatchNumber;
+use crate::retry::Ladder;
+
+/// Lone IDs rejected in a row with the same code, and nothing deleted in between, that put the blame on the
+/// endpoint.
+pub(super) const REJECTIONS_MAX: u32 = 8;
+
+/// What we believe of the endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It answers, or nothing speaks against it.
+    Healthy,
+    /// The breaker is open: too many calls in a row came to nothing.
+    Open(Outage),
+    /// It refuses us, whatever the IDs.
+    Blocked(Outage),
+}
+
+/// An endpoint that isn't healthy is asked now and then with a small call.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outage {
+    /// When it began.
+    pub since: Time,
+    /// When the next probe may leave.
+    pub next_probe: Time,
+    /// The latest failure, as a fragment that fits "the endpoint ...".
+    pub cause: String,
+    /// Probes that failed.
+    pub(super) probes: u32,
+    /// A probe is under way.
+    pub(super) probing: bool,
+    /// It began with rejections of one lone ID after another: only a deletion proves the contrary.
+    pub(super) rejects_all: bool,
+}
+
+/// Whom the failures since the last success belong to.
+///
+/// A failure is charged to its batch only if it stands between two successes of others: then the endpoint was
+/// healthy around it, and what differed was the batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Streak {
+    /// The last call succeeded.
+    Clean,
+    /// All of this many failures since the last success are of one batch.
+    One(BatchNumber, u32),
+    /// Several batches failed, or nothing has succeeded yet: it proves nothing about any of them.
+    Mixed,
+}
+
+/// Keeps [`Health`], and what follows from the sequence of answers.
+#[derive(Debug)]
+pub(super) struct Monitor {
+    health: Health,
+    /// Since when nothing has succeeded although something was tried.
+    trouble_since: Option<Time>,
+    failures_in_row: u32,
+    streak: Streak,
+    rejections: u32,
+    rejection_code: Option<CompactString>,
+    threshold: u32,
+    probe: Ladder,
+}
+
+impl Monitor {
+    pub(super) fn new(threshold: u32, probe: Ladder) -> Self {
+        Self {
+            health: Health::Healthy,
+            trouble_since: None,
+            failures_in_row: 0,
+            streak: Streak::Mixed,
+            rejections: 0,
+            rejection_code: None,
+            threshold,
+            probe,
+        }
+    }
+
+    pub(super) fn health(&self) -> &Health {
+        &self.health
+    }
+
+    pub(super) fn is_healthy(&self) -> bool {
+        self.health == Health::Healthy
+    }
+
+    /// Since when nothing has succeeded although something was tried.
+    pub(super) fn trouble_since(&self) -> Option<Time> {
+        self.trouble_since
+    }
+
+    /// Transient failures since the last other answer.
+    pub(super) fn failures_in_row(&self) -> u32 {
+        self.failures_in_row
+    }
+
+    pub(super) fn threshold(&self) -> u32 {
+        self.threshold
+    }
+
+    /// The endpoint rejects whatever it is asked: lone rejections prove nothing now.
+    pub(super) fn rejects_all(&self) -> bool {
+        self.outage().is_some_and(|outage| outage.rejects_all)
+    }
+
+    /// When the next probe may leave; `None` while healthy, or while one is under way.
+    pub(super) fn next_probe(&self) -> Option<Time> {
+        self.outage().filter(|outage| !outage.probing).map(|outage| outage.next_probe)
+    }
+
+    /// IDs were deleted, by a call of `batch` if it was one of a batch. Returns the batch that earlier failures
+    /// are now charged to, and how many they were.
+    pub(super) fn succeeded(&mut self, batch: Option<BatchNumber>) -> Option<(BatchNumber, u32)> {
+        let charged = match self.streak {
+            Streak::One(number, failures) if batch != Some(number) => Some((number, failures)),
+            Streak::One(..) | Streak::Clean | Streak::Mixed => None,
+        };
+        self.streak = Streak::Clean;
+        self.failures_in_row = 0;
+        self.rejections = 0;
+        self.trouble_since = None;
+        self.health = Health::Healthy;
+        charged
+    }
+
+    /// A call of `batch` came to nothing; with `opens`, enough of these in a row open the breaker.
+    pub(super) fn failed(&mut self, batch: BatchNumber, opens: bool, cause: &str, now: Time) {
+        self.trouble_since.get_or_insert(now);
+        self.failures_in_row = self.failures_in_row.saturating_add(1);
+        self.streak = match self.streak {
+            Streak::Clean => Streak::One(batch, 1),
+            Streak::One(number, failures) if number == batch => Streak::One(number, failures + 1),
+            Streak::One(..) | Streak::Mixed => Streak::Mixed,
+        };
+        match &mut self.health {
+            Health::Healthy if opens && self.failures_in_row >= self.threshold => self.open(cause, now),
+            Health::Healthy => {}
+            Health::Open(outage) | Health::Blocked(outage) => cause.clone_into(&mut outage.cause),
+        }
+    }
+
+    /// The endpoint answered that something in a batch is bad: it is there, and speaks with us.
+    pub(super) fn rejected(&mut self) {
+        self.failures_in_row = 0;
+        if !self.rejects_all() {
+            self.health = Health::Healthy;
+            self.trouble_since = None;
+        }
+    }
+
+    /// A lone ID was rejected with `code`. Returns whether the ID is to blame, as far as one can see.
+    pub(super) fn rejected_alone(&mut self, code: Option<&CompactString>, cause: &str, now: Time) -> bool {
+        if self.rejections > 0 && self.rejection_code.as_ref() == code {
+            self.rejections = self.rejections.saturating_add(1);
+        } else {
+            self.rejections = 1;
+            self.rejection_code = code.cloned();
+        }
+        if self.rejections < REJECTIONS_MAX {
+            return true;
+        }
+        self.trouble_since.get_or_insert(now);
+        if self.is_healthy() {
+            let cause = format!("rejects one ID after another: {cause}");
+            self.health = Health::Blocked(Outage { rejects_all: true, ..self.outage_from(&cause, now) });
+        }
+        false
+    }
+
+    /// Over the rate limit: trouble, if it lasts.
+    pub(super) fn throttled(&mut self, now: Time) {
+        self.trouble_since.get_or_insert(now);
+    }
+
+    /// The endpoint refuses us, whatever the IDs.
+    pub(super) fn blocked(&mut self, cause: &str, now: Time) {
+        self.trouble_since.get_or_insert(now);
+        self.failures_in_row = 0;
+        self.streak = Streak::Mixed;
+        match &mut self.health {
+            Health::Healthy => self.health = Health::Blocked(self.outage_from(cause, now)),
+            Health::Open(outage) | Health::Blocked(outage) => {
+                cause.clone_into(&mut outage.cause);
+                self.health = Health::Blocked(outage.clone());
+            }
+        }
+    }
+
+    /// Opens the breaker.
+    pub(super) fn open(&mut self, cause: &str, now: Time) {
+        self.health = Health::Open(self.outage_from(cause, now));
+    }
+
+    /// A probe leaves.
+    pub(super) fn probe_left(&mut self) {
+        if let Some(outage) = self.outage_mut() {
+            outage.probing = true;
+        }
+    }
+
+    /// The probe under way came to nothing; the next one follows later. `batch` is the one its ID is of, if any.
+    pub(super) fn probe_failed(&mut self, batch: Option<BatchNumber>, now: Time, rng: &mut fastrand::Rng) {
+        match self.streak {
+            Streak::One(number, _) if batch == Some(number) => {}
+            Streak::One(..) | Streak::Clean | Streak::Mixed => self.streak = Streak::Mixed,
+        }
+        let Self { health, probe, .. } = self;
+        if let Health::Open(outage) | Health::Blocked(outage) = health {
+            outage.probing = false;
+            outage.probes = outage.probes.saturating_add(1);
+            outage.next_probe = now + interval(probe, outage.probes + 1, rng);
+        }
+    }
+
+    /// The outage goes on, for this reason.
+    pub(super) fn still_out(&mut self, cause: &str) {
+        if let Some(outage) = self.outage_mut() {
+            cause.clone_into(&mut outage.cause);
+        }
+    }
+
+    /// Something has changed that may mend it: the next probe leaves at once, and the intervals start anew.
+    pub(super) fn probe_now(&mut self, now: Time) {
+        if let Some(outage) = self.outage_mut() {
+            outage.probes = 0;
+            outage.next_probe = now;
+        }
+    }
+
+    /// Starts the time over after which an outage counts as long.
+    pub(super) fn restart_trouble(&mut self, now: Time) {
+        self.trouble_since = Some(now);
+    }
+
+    fn outage_from(&self, cause: &str, now: Time) -> Outage {
+        Outage {
+            since: now,
+            next_probe: now + self.probe.ceiling(1),
+            cause: cause.to_owned(),
+            probes: 0,
+            probing: false,
+            rejects_all: false,
+        }
+    }
+
+    fn outage(&self) -> Option<&Outage> {
+        match &self.health {
+            Health::Healthy => None,
+            Health::Open(outage) | Health::Blocked(outage) => Some(outage),
+        }
+    }
+
+    fn outage_mut(&mut self) -> Option<&mut Outage> {
+        match &mut self.health {
+            Health::Healthy => None,
+            Health::Open(outage) | Health::Blocked(outage) => Some(outage),
+        }
+    }
+}
+
+/// The interval before the `probe`th probe, up to a tenth shorter, so that replicas fall out of step.
+fn interval(ladder: &Ladder, probe: u32, rng: &mut fastrand::Rng) -> Duration {
+    ladder.ceiling(probe).mul_f64(1.0 - 0.1 * rng.f64())
+}

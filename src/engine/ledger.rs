@@ -1,0 +1,239 @@
+//! The settlement ledger: what became of each delivery of the epoch, and which settlements may go out.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use super::Time;
+use crate::delivery::{Extent, Tag};
+
+/// How long settled deliveries beyond an unsettled one wait for it, as one `multiple` ack is worth hundreds of
+/// single ones (measured: 4 to 6 µs against 50 µs of CPU a message when awaited singly).
+pub(super) const GAP_PATIENCE: Duration = Duration::from_millis(500);
+
+/// The deliveries in hand, by tag.
+///
+/// Tags are contiguous from 1 in each epoch, so a delivery's place is its tag less the first one's.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    /// The tag of `entries[0]`.
+    first: u64,
+    entries: VecDeque<Entry>,
+    /// Entries whose settlement has not gone out.
+    in_hand: usize,
+    /// Entries that are decided and whose settlement has not gone out.
+    decided: usize,
+    /// Since when there has been something decided beyond a gap.
+    gap_since: Option<Time>,
+    /// How many decided ones beyond a gap are too many: they keep the broker from sending more.
+    crowd: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    /// IDs of the message that are neither deleted nor given up yet.
+    remaining: u32,
+    state: State,
+    /// When the message was published, on the engine's clock, in milliseconds: before the start it is negative.
+    born: Option<i64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// IDs of it are outstanding.
+    Open,
+    /// Its dead letter is on the way.
+    Dying,
+    /// Decided, not sent.
+    Decided(Verdict),
+    /// A dry run's: done, but it goes back at the end.
+    Held,
+    /// Its settlement went out, ahead of one before it.
+    Sent,
+}
+
+/// How a delivery leaves our hands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Every ID of it is deleted.
+    Deleted,
+    /// Its dead letter is stored.
+    DeadLettered,
+    /// Back to the broker, through no fault of its own.
+    Released,
+}
+
+/// A settlement that may go out now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Settlement {
+    Ack(Extent),
+    GiveBack(Extent),
+}
+
+impl Ledger {
+    pub(super) fn new(prefetch: usize) -> Self {
+        let crowd = (prefetch / 2).max(1);
+        Self { first: 1, entries: VecDeque::new(), in_hand: 0, decided: 0, gap_since: None, crowd }
+    }
+
+    /// Deliveries whose settlement has not gone out: what the broker counts against the prefetch.
+    pub(super) fn in_hand(&self) -> usize {
+        self.in_hand
+    }
+
+    /// Enters the next delivery, with `remaining` IDs outstanding; with none it is deleted already.
+    ///
+    /// # Panics
+    /// If `tag` is not the one after the last: the broker shell ends the epoch before it lets that through.
+    pub(super) fn enter(&mut self, tag: Tag, remaining: u32, age: Option<Duration>, now: Time) {
+        assert_eq!(tag.0, self.first + self.entries.len() as u64, "tags are contiguous within an epoch");
+        let born = age.and_then(|age| Some(millis(now.elapsed())? - millis(age)?));
+        self.entries.push_back(Entry { remaining, state: State::Open, born });
+        self.in_hand += 1;
+    }
+
+    /// Takes one ID of `tag` off the books; `true` if it was the last.
+    pub(super) fn strike_off(&mut self, tag: Tag) -> bool {
+        let entry = self.entry(tag);
+        debug_assert!(entry.state == State::Open && entry.remaining > 0, "{tag:?} has nothing outstanding");
+        entry.remaining -= 1;
+        entry.remaining == 0
+    }
+
+    /// Marks `tag` as being dead-lettered.
+    pub(super) fn dying(&mut self, tag: Tag) {
+        self.entry(tag).state = State::Dying;
+    }
+
+    /// Whether the dead letter of `tag` is on the way.
+    pub(super) fn is_dying(&self, tag: Tag) -> bool {
+        let place = tag.0.checked_sub(self.first).and_then(|place| usize::try_from(place).ok());
+        place.and_then(|place| self.entries.get(place)).is_some_and(|entry| entry.state == State::Dying)
+    }
+
+    /// Marks `tag` as done in a dry run.
+    pub(super) fn hold(&mut self, tag: Tag) {
+        self.entry(tag).state = State::Held;
+    }
+
+    /// Decides `tag`; returns its age by the message's own timestamp.
+    pub(super) fn decide(&mut self, tag: Tag, verdict: Verdict, now: Time) -> Option<Duration> {
+        let entry = self.entry(tag);
+        debug_assert!(!matches!(entry.state, State::Decided(_) | State::Sent), "{tag:?} is decided already");
+        entry.state = State::Decided(verdict);
+        let born = entry.born;
+        self.decided += 1;
+        let age = millis(now.elapsed())? - born?;
+        Some(Duration::from_millis(u64::try_from(age).unwrap_or(0)))
+    }
+
+    /// Decides to give back what is neither decided nor being dead-lettered; with `dying`, the latter too.
+    /// Returns how many that were.
+    pub(super) fn release(&mut self, dying: bool) -> usize {
+        let mut released = 0;
+        for entry in &mut self.entries {
+            let open =
+                matches!(entry.state, State::Open | State::Held) || dying && entry.state == State::Dying;
+            if open {
+                entry.state = State::Decided(Verdict::Released);
+                released += 1;
+            }
+        }
+        self.decided += released;
+        released
+    }
+
+    /// Whether a dead letter is on the way.
+    pub(super) fn has_dying(&self) -> bool {
+        self.in_hand > self.decided && self.entries.iter().any(|entry| entry.state == State::Dying)
+    }
+
+    /// Appends the settlements that may go out: the decided prefix in as few frames as it takes, and with
+    /// `singly` also what lies beyond a gap.
+    pub(super) fn settle(&mut self, now: Time, singly: bool, settlements: &mut Vec<Settlement>) {
+        self.settle_prefix(settlements);
+        if self.decided == 0 {
+            self.gap_since = None;
+            return;
+        }
+        let since = *self.gap_since.get_or_insert(now);
+        if singly || self.decided >= self.crowd || now.since(since) >= GAP_PATIENCE {
+            self.settle_beyond_gap(settlements);
+            self.gap_since = None;
+        }
+    }
+
+    /// When settlements beyond a gap stop waiting for it.
+    pub(super) fn deadline(&self) -> Option<Time> {
+        self.gap_since.map(|since| since + GAP_PATIENCE)
+    }
+
+    /// Pops the decided prefix, one settlement for each run of deliveries that share its kind.
+    fn settle_prefix(&mut self, settlements: &mut Vec<Settlement>) {
+        let mut run: Option<(bool, Tag)> = None;
+        while let Some(entry) = self.entries.front() {
+            let tag = Tag(self.first);
+            match entry.state {
+                State::Decided(verdict) => {
+                    let ack = verdict != Verdict::Released;
+                    if let Some((kind, last)) = run
+                        && kind != ack
+                    {
+                        settlements.push(settlement(kind, Extent::UpTo(last)));
+                    }
+                    run = Some((ack, tag));
+                    self.in_hand -= 1;
+                    self.decided -= 1;
+                }
+                State::Sent => {}
+                State::Open | State::Dying | State::Held => break,
+            }
+            self.entries.pop_front();
+            self.first += 1;
+        }
+        // The last decided tag, never one already sent: acknowledging a tag twice kills the channel.
+        settlements.extend(run.map(|(ack, last)| settlement(ack, Extent::UpTo(last))));
+    }
+
+    fn settle_beyond_gap(&mut self, settlements: &mut Vec<Settlement>) {
+        for (tag, entry) in (self.first..).zip(&mut self.entries) {
+            if let State::Decided(verdict) = entry.state {
+                entry.state = State::Sent;
+                settlements.push(settlement(verdict != Verdict::Released, Extent::One(Tag(tag))));
+            }
+        }
+        self.in_hand -= self.decided;
+        self.decided = 0;
+    }
+
+    fn entry(&mut self, tag: Tag) -> &mut Entry {
+        let place = usize::try_from(tag.0 - self.first).expect("tags in hand span less than the prefetch");
+        &mut self.entries[place]
+    }
+}
+
+fn settlement(ack: bool, extent: Extent) -> Settlement {
+    if ack { Settlement::Ack(extent) } else { Settlement::GiveBack(extent) }
+}
+
+fn millis(duration: Duration) -> Option<i64> {
+    i64::try_from(duration.as_millis()).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_without_a_timestamp_are_settled_like_others() {
+        let mut ledger = Ledger::new(10);
+        let now = Time::after_start(Duration::from_secs(5));
+        ledger.enter(Tag(1), 1, None, now);
+        ledger.enter(Tag(2), 1, Some(Duration::from_secs(9)), now);
+        assert_eq!(ledger.decide(Tag(1), Verdict::Deleted, now), None);
+        assert_eq!(ledger.decide(Tag(2), Verdict::Deleted, now), Some(Duration::from_secs(9)));
+        let mut settlements = Vec::new();
+        ledger.settle(now, false, &mut settlements);
+        assert_eq!(settlements, [Settlement::Ack(Extent::UpTo(Tag(2)))]);
+        assert_eq!((ledger.in_hand(), ledger.deadline()), (0, None));
+    }
+}

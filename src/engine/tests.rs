@@ -1,0 +1,1 @@
+//! Engine tests as data: events in, exact actions out.

@@ -1,0 +1,9 @@
+//! The parts against real ones: a real RabbitMQ, real sockets, the real binary.
+//!
+//! Needs what `deletion-worker demo` needs: `AMQP_URL`, or Docker, or an installed RabbitMQ.
+
+mod basics;
+mod provide;
+mod proxy;
+mod rabbitmq;
+mod support;

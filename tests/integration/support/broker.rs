@@ -1,0 +1,75 @@
+//! The broker that the tests of one run share, and a virtual host for each.
+
+use std::process;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use deletion_worker::rabbitmq::{Management, Rabbitmq};
+use lapin::{Connection, ConnectionProperties};
+use tokio::sync::OnceCell;
+
+/// Started by whichever test comes first; gone when the process is.
+static SHARED: OnceCell<Rabbitmq> = OnceCell::const_new();
+static VHOSTS: AtomicU64 = AtomicU64::new(0);
+
+/// The shared broker. Whoever stops or alarms it disturbs everybody: such tests start a node of their own.
+pub(crate) async fn shared() -> &'static Rabbitmq {
+    SHARED
+        .get_or_init(async || {
+            let said = std::sync::Mutex::new(Vec::new());
+            let say =
+                |sentence: &str| said.lock().expect("nobody panics holding it").push(sentence.to_owned());
+            match Rabbitmq::provide(say).await {
+                Ok(broker) => broker,
+                Err(error) => panic!("no broker: {error:#}; {said:?}"),
+            }
+        })
+        .await
+}
+
+/// An empty virtual host on the shared broker.
+pub(crate) async fn vhost() -> Vhost {
+    Vhost::create(shared().await).await
+}
+
+/// A virtual host, deleted with all that is in it when this is dropped.
+pub(crate) struct Vhost {
+    /// Its name, which no other test has.
+    pub(crate) name: String,
+    /// User, password and virtual host included.
+    pub(crate) url: String,
+    /// The broker's HTTP API.
+    pub(crate) management: Management,
+}
+
+impl Vhost {
+    /// Creates one on any broker.
+    pub(crate) async fn create(broker: &Rabbitmq) -> Self {
+        let management = broker.management().expect("the tests need a broker with the management plugin");
+        let name = format!("test-{}-{}", process::id(), VHOSTS.fetch_add(1, Ordering::Relaxed));
+        management.create_vhost(&name).await.expect("the broker serves");
+        Self { url: broker.amqp_url(&name), name, management }
+    }
+
+    /// A new connection to it.
+    pub(crate) async fn connect(&self) -> Connection {
+        connect(&self.url).await
+    }
+}
+
+impl Drop for Vhost {
+    fn drop(&mut self) {
+        let (name, management) = (self.name.clone(), self.management.clone());
+        // On a runtime of its own, as the test's is busy running this. Best effort: the broker may be down.
+        let deleted = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.map(|runtime| runtime.block_on(management.delete_vhost(&name)).is_ok())
+        });
+        let _ = deleted.join();
+    }
+}
+
+/// A new connection to `url`.
+pub(crate) async fn connect(url: &str) -> Connection {
+    Connection::connect(url, ConnectionProperties::default()).await.expect("the broker serves")
+}

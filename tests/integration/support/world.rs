@@ -1,0 +1,209 @@
+//! The whole system, small: a virtual host, the mock endpoint in this process, and the real binary between them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use deletion_worker::mock::{Faults, Mock, MockHandle, Settings};
+use deletion_worker::status::Status;
+use lapin::message::BasicGetMessage;
+use lapin::{BasicProperties, Connection};
+
+use super::broker::{Vhost, connect, vhost};
+use super::process::Process;
+use super::{PATIENCE, amqp, http, wait_for, wait_for_some};
+
+/// The token that the mock accepts and the worker is given.
+pub(crate) const TOKEN: &str = "sk-integration-token";
+
+/// A virtual host and a mock endpoint, and what a worker is told about them.
+pub(crate) struct World {
+    pub(crate) vhost: Vhost,
+    pub(crate) mock: MockHandle,
+    /// Publishes and looks into queues; not the worker's.
+    pub(crate) connection: Connection,
+    environment: BTreeMap<String, String>,
+}
+
+/// A running worker.
+pub(crate) struct Worker {
+    pub(crate) process: Process,
+    /// `http://address` of its admin server.
+    pub(crate) admin: String,
+}
+
+impl World {
+    /// On the shared broker, with an endpoint without faults, and a worker with defaults but for a rate limit that
+    /// is off, a short linger and short intervals.
+    pub(crate) async fn new() -> Self {
+        Self::on(vhost().await).await
+    }
+
+    /// The same on any virtual host.
+    pub(crate) async fn on(vhost: Vhost) -> Self {
+        let settings = Settings { token: Some(TOKEN.into()), ..Settings::default() };
+        let mock = Mock::start(([127, 0, 0, 1], 0).into(), settings).await.expect("loopback has free ports");
+        let connection = connect(&vhost.url).await;
+        let url = format!("http://{}/api/serve/video/delete", mock.addr);
+        let mut world = Self { vhost, mock, connection, environment: BTreeMap::new() };
+        for (key, value) in [
+            ("amqp.urls", world.vhost.url.clone().as_str()),
+            ("endpoint.url", &url),
+            ("endpoint.token", TOKEN),
+            ("endpoint.requests_per_second", "0"),
+            ("batch.linger", "50ms"),
+            ("retry.initial", "20ms"),
+            ("retry.max", "200ms"),
+            ("health.probe_initial", "50ms"),
+            ("health.probe_max", "500ms"),
+            ("admin.listen", "127.0.0.1:0"),
+            ("log.level", "debug"),
+        ] {
+            world.set(key, value);
+        }
+        world
+    }
+
+    /// Sets a configuration key for the workers that are started from now on.
+    pub(crate) fn set(&mut self, key: &str, value: &str) -> &mut Self {
+        self.environment.insert(variable(key), value.to_owned());
+        self
+    }
+
+    /// Leaves a configuration key at its default.
+    pub(crate) fn unset(&mut self, key: &str) -> &mut Self {
+        self.environment.remove(&variable(key));
+        self
+    }
+
+    /// Speaks v1.2 instead of v1.0.
+    pub(crate) fn v1_2(&mut self) -> &mut Self {
+        let url = format!("http://{}/serve/api/v1/delete_videos", self.mock.addr);
+        self.set("endpoint.api", "v1.2").set("endpoint.url", &url)
+    }
+
+    /// Starts a worker, and waits until it has a port; not until it consumes.
+    pub(crate) async fn launch(&self) -> Worker {
+        let process = self.process(&["run"]);
+        let line = process.stderr.wait_for("\"started\"", PATIENCE).await;
+        let line: serde_json::Value = serde_json::from_str(&line).expect("the log is JSON");
+        let admin = format!("http://{}", line["admin"].as_str().expect("the address is logged"));
+        Worker { process, admin }
+    }
+
+    /// Starts a worker, and waits until it consumes.
+    pub(crate) async fn start(&self) -> Worker {
+        let worker = self.launch().await;
+        worker.wait_until("it consumes", async |worker| worker.is_consuming().await).await;
+        worker
+    }
+
+    /// Declares what the worker would, by letting one come and go; so that messages can wait for the next.
+    pub(crate) async fn prepare(&self) {
+        let mut worker = self.start().await;
+        worker.stop().await;
+    }
+
+    /// Runs any command of the binary with the same configuration.
+    pub(crate) fn process(&self, arguments: &[&str]) -> Process {
+        let environment: Vec<_> = self.environment.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        Process::start(arguments, &environment)
+    }
+
+    /// Publishes one message for each ID, persistent, confirmed and routed.
+    pub(crate) async fn publish_ids<I: AsRef<str>>(&self, ids: impl IntoIterator<Item = I>) {
+        let bodies = ids.into_iter().map(|id| format!(r#"{{"videoNo":"{}"}}"#, id.as_ref()));
+        self.publish(bodies).await;
+    }
+
+    /// Publishes bodies as they are.
+    pub(crate) async fn publish<B: AsRef<[u8]>>(&self, bodies: impl IntoIterator<Item = B>) {
+        self.publish_with(amqp::persistent(), bodies).await;
+    }
+
+    /// Publishes bodies as they are, with these properties.
+    pub(crate) async fn publish_with<B: AsRef<[u8]>>(
+        &self,
+        properties: BasicProperties,
+        bodies: impl IntoIterator<Item = B>,
+    ) {
+        amqp::publish(&self.connection, "deletions", "delete", properties, bodies).await;
+    }
+
+    /// Replaces the mock's faults.
+    pub(crate) fn faults(&self, change: impl FnOnce(&mut Faults)) {
+        let mut faults = self.mock.faults();
+        change(&mut faults);
+        self.mock.set_faults(faults);
+    }
+
+    /// Waits until so many different IDs were deleted.
+    pub(crate) async fn deleted(&self, ids: u64) {
+        wait_for(&format!("{ids} IDs deleted"), PATIENCE, async || self.mock.stats().ids_deleted >= ids)
+            .await;
+        assert_eq!(self.mock.stats().ids_deleted, ids);
+    }
+
+    /// Waits until so many dead letters are there, and takes them out.
+    pub(crate) async fn dead_letters(&self, count: u32) -> Vec<BasicGetMessage> {
+        wait_for(&format!("{count} dead letters"), PATIENCE, async || {
+            amqp::ready(&self.connection, "deletions.dead").await >= count
+        })
+        .await;
+        let letters = amqp::take_all(&self.connection, "deletions.dead").await;
+        assert_eq!(letters.len(), count as usize, "{letters:#?}");
+        letters
+    }
+
+    /// Waits until nothing waits in the queue; messages in a worker's hands don't count.
+    pub(crate) async fn queue_empty(&self) {
+        wait_for("an empty queue", PATIENCE, async || amqp::ready(&self.connection, "deletions").await == 0)
+            .await;
+    }
+}
+
+impl Worker {
+    /// `/status`, if it answers.
+    pub(crate) async fn status(&self) -> Option<Status> {
+        let (status, body) = http::get(&format!("{}/status", self.admin)).await.ok()?;
+        (status == 200).then(|| serde_json::from_str(&body).expect("a status"))
+    }
+
+    pub(crate) async fn is_consuming(&self) -> bool {
+        self.status()
+            .await
+            .is_some_and(|status| status.broker.state == deletion_worker::status::BrokerState::Consuming)
+    }
+
+    /// The value of a series, without the prefix `deletion_worker_`.
+    pub(crate) async fn metric(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
+        let (_, text) = http::get(&format!("{}/metrics", self.admin)).await.expect("the worker runs");
+        let name = format!("deletion_worker_{name}");
+        http::series(&text, &name, labels).unwrap_or_else(|| panic!("no series {name} {labels:?}"))
+    }
+
+    /// Waits for a condition on the worker.
+    pub(crate) async fn wait_until(&self, what: &str, mut condition: impl AsyncFnMut(&Self) -> bool) {
+        wait_for(what, PATIENCE, async || condition(self).await).await;
+    }
+
+    /// Waits until it has nothing in hand and the broker nothing for it.
+    pub(crate) async fn settled(&self, world: &World) {
+        wait_for_some("everything settled", PATIENCE, async || {
+            let ready = amqp::ready(&world.connection, "deletions").await;
+            let held = self.status().await?.held;
+            (ready == 0 && held.messages_unsettled == 0).then_some(())
+        })
+        .await;
+    }
+
+    /// Asks it to go, and sees that it drains: exit code 0.
+    pub(crate) async fn stop(&mut self) {
+        self.process.signal("TERM").await;
+        let status = self.process.exit(Duration::from_secs(40)).await;
+        assert_eq!(status.code(), Some(0), "{:#?}", self.process.stderr.all());
+    }
+}
+
+fn variable(key: &str) -> String {
+    format!("DELETION_WORKER__{}", key.to_uppercase().replace('.', "__"))
+}
