@@ -5,10 +5,9 @@ mod source;
 use std::io::Write;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use lapin::BasicProperties;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
 
@@ -241,12 +240,7 @@ impl Run {
         if ids.is_empty() {
             return Ok(None);
         }
-        let letter = Letter {
-            exchange: self.names.exchange.clone(),
-            routing_key: self.names.routing_key.clone(),
-            properties: self.template.properties(),
-            body: self.template.body(&ids),
-        };
+        let letter = Letter::request(&self.names, self.template.body(&ids), &self.template.message_id());
         Ok(Some((letter, ids.len() as u64)))
     }
 }
@@ -309,15 +303,9 @@ impl Template {
         serde_json::to_vec(&body).expect("strings in a struct always serialize")
     }
 
-    fn properties(&mut self) -> BasicProperties {
+    fn message_id(&mut self) -> String {
         self.messages += 1;
-        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        BasicProperties::default()
-            .with_content_type("application/json".into())
-            .with_delivery_mode(2)
-            .with_timestamp(seconds)
-            .with_message_id(format!("{:016x}-{}", self.run, self.messages).into())
-            .with_app_id(concat!("deletion-worker ", env!("CARGO_PKG_VERSION")).into())
+        format!("{:016x}-{}", self.run, self.messages)
     }
 }
 
