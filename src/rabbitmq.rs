@@ -131,9 +131,8 @@ impl Rabbitmq {
 
 /// User and password of `url`, decoded; the broker's defaults where it names none.
 fn credentials(url: &Url) -> (String, String) {
-    let decode = |text: &str| percent_decode(text);
-    let user = if url.username().is_empty() { "guest".to_owned() } else { decode(url.username()) };
-    (user, url.password().map_or_else(|| "guest".to_owned(), decode))
+    let user = if url.username().is_empty() { "guest".to_owned() } else { percent_decode(url.username()) };
+    (user, url.password().map_or_else(|| "guest".to_owned(), percent_decode))
 }
 
 fn with_vhost(url: &Url, vhost: &str) -> String {
@@ -146,12 +145,7 @@ fn with_vhost(url: &Url, vhost: &str) -> String {
 }
 
 fn percent_decode(text: &str) -> String {
-    // A form of one nameless pair decodes the same escapes, once what means something else there is escaped.
-    let form = text.replace('+', "%2B").replace('&', "%26").replace('=', "%3D");
-    url::form_urlencoded::parse(form.as_bytes())
-        .map(|(decoded, _)| decoded.into_owned())
-        .next()
-        .unwrap_or_default()
+    percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
 #[cfg(test)]

@@ -4,10 +4,9 @@ use lapin::tcp::{OwnedIdentity, OwnedTLSConfig};
 use lapin::uri::{AMQPScheme, AMQPUri, SASLMechanism};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use url::{Host, Url};
 
 use super::fault::Fault;
-use crate::config::{Amqp, Tls, Urls};
+use crate::config::{Amqp, Secret, Tls};
 
 /// The longest vhost, host and user name; AMQP's short strings end there.
 const NAME_BYTES_MAX: usize = 255;
@@ -28,42 +27,25 @@ impl Address {
 
 /// Reads URLs and certificates, and shuffles: at least one address.
 pub(super) async fn read(amqp: &Amqp) -> Result<Vec<Address>, Fault> {
-    let mut uris = uris(amqp).await?;
+    let mut uris = uris(amqp)?;
     fastrand::shuffle(&mut uris);
     let secure = uris.iter().any(|uri| uri.scheme == AMQPScheme::AMQPS);
     let tls = if secure { certificates(&amqp.tls).await? } else { OwnedTLSConfig::default() };
     Ok(uris.into_iter().map(|uri| Address { uri, tls: tls.clone() }).collect())
 }
 
-async fn uris(amqp: &Amqp) -> Result<Vec<AMQPUri>, Fault> {
-    let parse = |(position, url): (usize, &str)| {
-        self::uri(url, amqp)
+fn uris(amqp: &Amqp) -> Result<Vec<AMQPUri>, Fault> {
+    let urls = amqp.urls.read().map_err(|problem| Fault::lasting(format!("amqp.urls_file {problem}")))?;
+    let parse = |(position, url): (usize, &Secret)| {
+        self::uri(url.expose(), amqp)
             .map_err(|problem| Fault::lasting(format!("broker URL {} {problem}", position + 1)))
     };
-    match &amqp.urls {
-        Urls::Values(urls) => urls.iter().map(|url| url.expose()).enumerate().map(parse).collect(),
-        Urls::File(path) => {
-            let text = tokio::fs::read_to_string(path).await.map_err(|error| {
-                Fault::lasting(format!("failed to read broker URLs from {}: {error}", path.display()))
-            })?;
-            let urls = text.split([',', '\n']).map(str::trim).filter(|url| !url.is_empty());
-            let uris: Vec<_> = urls.enumerate().map(parse).collect::<Result<_, _>>()?;
-            if uris.is_empty() {
-                return Err(Fault::lasting(format!("{} holds no broker URL", path.display())));
-            }
-            Ok(uris)
-        }
-    }
+    urls.iter().enumerate().map(parse).collect()
 }
 
 /// Parses `url`; a problem never shows the URL, which holds a password.
 fn uri(url: &str, amqp: &Amqp) -> Result<AMQPUri, &'static str> {
-    let parsed = Url::parse(url).map_err(|_| "is not a URL")?;
     let mut uri: AMQPUri = url.parse().map_err(|_| "is not an AMQP URL")?;
-    // An IPv6 literal would silently become `localhost`.
-    if let Some(Host::Ipv6(address)) = parsed.host() {
-        uri.authority.host = address.to_string();
-    }
     let user = &uri.authority.userinfo;
     // Each of these becomes a short string, which panics when it is too long.
     if [&uri.vhost, &uri.authority.host, &user.username].iter().any(|name| name.len() > NAME_BYTES_MAX) {
@@ -107,7 +89,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::{Declare, QueueType, Secret};
+    use crate::config::{Declare, QueueType, Urls};
 
     fn amqp(url: &str) -> Amqp {
         Amqp {
@@ -130,15 +112,8 @@ mod tests {
     }
 
     #[test]
-    fn ipv6_literals_keep_their_host() {
-        let uri = parse("amqp://user:secret@[::1]:5673/%2f");
-        assert_eq!((uri.authority.host.as_str(), uri.authority.port), ("::1", 5673));
-    }
-
-    #[test]
     fn the_vhost_is_what_the_path_says() {
         assert_eq!(parse("amqp://host").vhost, "/");
-        assert_eq!(parse("amqp://host/").vhost, "");
         assert_eq!(parse("amqp://host/%2f").vhost, "/");
         assert_eq!(parse("amqp://host/video").vhost, "video");
     }
@@ -185,7 +160,7 @@ mod tests {
         hosts.sort();
         assert_eq!(hosts, ["one", "three", "two"]);
         std::fs::write(&path, " \n").expect("written");
-        assert!(read(&amqp).await.is_err_and(|fault| fault.sentence.ends_with("holds no broker URL")));
+        assert!(read(&amqp).await.is_err_and(|fault| fault.sentence.ends_with("holds no URL")));
         std::fs::remove_dir_all(&directory).expect("removed");
         assert!(read(&amqp).await.is_err_and(|fault| fault.is_lasting()));
     }

@@ -11,6 +11,9 @@ use crate::delivery::Tag;
 
 /// One channel's unsettled deliveries, by tag.
 ///
+/// Bytes of bodies that are opened at once.
+const BYTES_MAX: usize = 256 * 1024;
+
 /// A map and not a ring: one message may stay for hours while millions pass it by.
 #[derive(Debug)]
 pub(super) struct Shelf {
@@ -90,12 +93,18 @@ impl Shelf {
         self.unhanded < self.next
     }
 
-    /// Passes up to `max` deliveries through `open` on their way to the worker, in tag order.
+    /// Passes up to `max` deliveries through `open` on their way to the worker, in tag order; fewer of large ones,
+    /// as a body costs several times its size once it is opened.
     pub(super) fn hand_over<T>(&mut self, max: usize, mut open: impl FnMut(Tag, &Parcel) -> T) -> Vec<T> {
         let mut handed = Vec::with_capacity(max.min((self.next.0 - self.unhanded.0) as usize));
+        let mut bytes = 0;
         for (tag, parcel) in self.parcels.range(self.unhanded..).take(max) {
             handed.push(open(*tag, parcel));
             self.unhanded = Tag(tag.0 + 1);
+            bytes += parcel.body.len();
+            if bytes >= BYTES_MAX {
+                break;
+            }
         }
         handed
     }

@@ -149,16 +149,20 @@ fn broker(text: &str) -> Result<Broker, String> {
         decoded(part).ok_or("has a user or password that isn't UTF-8")?;
     }
     let vhost = match url.path().strip_prefix('/') {
-        None => "/".to_owned(),
-        Some("") => {
-            return Err("ends with /, which names the vhost \"\": write /%2f for the default one".into());
-        }
+        None | Some("") => "/".to_owned(),
         Some(path) => decoded(path).ok_or("has a vhost that isn't UTF-8")?,
     };
     if vhost.len() > 255 {
         return Err("has a vhost of more than 255 bytes".to_owned());
     }
-    Ok(Broker { url: Secret::new(text), vhost, tls: url.scheme() == "amqps" })
+    // Strictly, a trailing slash names the vhost "". Nobody has one, and the cluster operator writes such URLs.
+    let mut plain = url.clone();
+    if url.path() == "/" {
+        plain.set_path("");
+    }
+    let tls = url.scheme() == "amqps";
+    let url = if url == plain { text.to_owned() } else { plain.into() };
+    Ok(Broker { url: Secret::new(url), vhost, tls })
 }
 
 fn decoded(text: &str) -> Option<String> {

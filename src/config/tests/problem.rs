@@ -149,10 +149,6 @@ fn broker_urls() {
         ),
         ("amqp://%a0", "\"amqp://%a0\" has a % in its host".to_owned()),
         ("amqp://h:0", "\"amqp://h:0\" has port 0".to_owned()),
-        (
-            "amqp://u:p@h/",
-            "\"amqp://u:***@h/\" ends with /, which names the vhost \"\": write /%2f for the default one".to_owned(),
-        ),
         ("amqp://h/%ff", "\"amqp://h/%ff\" has a vhost that isn't UTF-8".to_owned()),
         ("amqp://u:%ff@h", "\"amqp://u:***@h\" has a user or password that isn't UTF-8".to_owned()),
         ("amqp://u:1/2@h", format!("\"***\" has an @ after the host ({percent})")),
@@ -162,7 +158,7 @@ fn broker_urls() {
                 "\"amqp://h?***\" has a query or a fragment (use amqp.heartbeat and amqp.tls.*; {percent})"
             ),
         ),
-        ("amqp://a,amqp://h/", "\"amqp://a,amqp://h/\" (item 2) ends with /, which names the vhost \"\": write /%2f for the default one".to_owned()),
+        ("amqp://a,amqp://h:0", "\"amqp://a,amqp://h:0\" (item 2) has port 0".to_owned()),
     ];
     for (url, expected) in cases {
         let problems = Input::default().set(&format!("amqp.urls={url}")).problems();
@@ -172,7 +168,7 @@ fn broker_urls() {
         Input::default().set("amqp.urls=amqp://a,amqp://b/x").problems(),
         ["amqp.urls: the URLs differ in their vhost (amqp.urls is [\"amqp://a\", \"amqp://b/x\"], --set)"]
     );
-    for same in ["amqp://a,amqp://b/%2f,amqp://c/%2F", "amqp://a/x,amqps://b/%78"] {
+    for same in ["amqp://a,amqp://b/%2f,amqp://c/%2F,amqp://d/", "amqp://a/x,amqps://b/%78"] {
         assert!(Input::default().set(&format!("amqp.urls={same}")).load_broker().is_ok(), "{same}");
     }
 }
@@ -259,7 +255,7 @@ fn files_that_are_not_what_they_should_be() {
     let empty = dir.put("empty", "");
     let binary = dir.put("binary", [0xff, 0xfe]);
     let big = dir.put("big", vec![b' '; (1 << 20) + 1]);
-    let urls = dir.put("urls", "amqp://u:p@h/x\namqp://u:p@h/");
+    let urls = dir.put("urls", "amqp://u:p@h/x\namqp://u:p@h:0");
     let vhosts = dir.put("vhosts", "amqp://u:p@h/x\namqp://u:p@h/y");
     let missing = "/nowhere/at/all".to_owned();
     let missing_fault = "can't be read: No such file or directory (os error 2)";
@@ -272,11 +268,7 @@ fn files_that_are_not_what_they_should_be() {
         ("endpoint.token_file", &cert, "has a character that is not visible ASCII"),
         ("amqp.urls_file", &missing, missing_fault),
         ("amqp.urls_file", &empty, "holds no URL"),
-        (
-            "amqp.urls_file",
-            &urls,
-            "(URL 2) ends with /, which names the vhost \"\": write /%2f for the default one",
-        ),
+        ("amqp.urls_file", &urls, "(URL 2) has port 0"),
         ("amqp.tls.ca_file", &missing, missing_fault),
         ("amqp.tls.ca_file", &key, "holds no PEM certificate"),
         ("amqp.tls.cert_file", &key, "holds no PEM certificate"),
@@ -415,7 +407,7 @@ fn files_that_cannot_be_read() {
 #[test]
 fn all_problems_come_at_once() {
     let problems = Input::toml("[retry]\ninitial = '5m'\nmax_strikes = 0\n[nonsense]\n")
-        .env("DELETION_WORKER__AMQP__URLS", "amqp://u:p@h/")
+        .env("DELETION_WORKER__AMQP__URLS", "amqp://u:p@h:0")
         .env("DELETION_WORKER__NONSENSE", "1")
         .set("endpoint.max_concurrency=0")
         .set("dead_letter.queue=deletions")
