@@ -94,6 +94,16 @@ enum Command {
     ///
     /// In a Dockerfile: HEALTHCHECK CMD ["/deletion-worker", "healthcheck"]
     Healthcheck(healthcheck::Args),
+    /// Publish deletion requests
+    ///
+    /// Checks all IDs before anything is sent, then publishes them to amqp.exchange and waits for the broker to confirm
+    /// each message. With amqp.declare = "create" exchange and queues are created first. Stopped half-way by SIGTERM or
+    /// SIGINT, or by a fault, it says how much is confirmed; to publish an ID twice does no harm.
+    ///
+    /// Example: deletion-worker publish --file ids.txt --per-message 100 --requested-by me --reason cleanup
+    ///
+    /// Example: deletion-worker publish VI625239098370850816
+    Publish(publish::Args),
     /// Run a stand-in for the delete endpoint, with faults that can be switched on
     ///
     /// Serves both API versions, at the paths of the real ones. Faults are set by flags, or at run time by
@@ -112,6 +122,9 @@ pub enum Failure {
     /// Everything that is wrong with the configuration.
     #[error("bad configuration:\n{0}")]
     Configuration(#[from] Problems),
+    /// Arguments that make no sense, as only looking closer shows.
+    #[error("{0}")]
+    Usage(String),
     /// What trying again won't mend.
     #[error("{0:#}")]
     Fault(#[from] anyhow::Error),
@@ -158,6 +171,10 @@ impl Cli {
                 let config = sources.start(Need::Worker)?;
                 worker::run(&config).await.map_err(anyhow::Error::from)?;
             }
+            Command::Publish(args) => {
+                let config = sources.load(Need::Broker)?.config;
+                publish::run(args, &config, &mut io::stdout().lock()).await?;
+            }
             Command::MockEndpoint(args) => mock_endpoint::run(*args).await?,
             Command::Healthcheck(args) => healthcheck::run(&args, &sources, &mut io::stdout().lock()).await?,
         }
@@ -193,9 +210,18 @@ impl Failure {
     #[must_use]
     pub fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
-            Self::Configuration(_) => EXIT_USAGE,
+            Self::Configuration(_) | Self::Usage(_) => EXIT_USAGE,
             Self::Fault(_) => EXIT_FAULT,
         })
+    }
+}
+
+impl From<publish::Failure> for Failure {
+    fn from(failure: publish::Failure) -> Self {
+        match failure {
+            publish::Failure::Usage(sentence) => Self::Usage(sentence),
+            publish::Failure::Fault(sentence) => Self::Fault(anyhow::Error::msg(sentence)),
+        }
     }
 }
 

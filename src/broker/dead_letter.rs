@@ -24,9 +24,9 @@ const ROUTING: [&str; 2] = ["CC", "BCC"];
 const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
 /// The whole set of our headers.
-const ADDED_BYTES_MAX: usize = 4096 - MARK_BYTES;
-/// What the publisher's own mark takes.
-const MARK_BYTES: usize = 32;
+const ADDED_BYTES_MAX: usize = 4096 - RESERVED_BYTES;
+/// What the publisher's mark and the note on dropped headers take at most.
+const RESERVED_BYTES: usize = 160;
 const DETAIL_BYTES_MAX: usize = 1024;
 const CODE_BYTES_MAX: usize = 255;
 /// All headers; a content header has to fit one frame of 128 KiB, and on each redelivery the broker adds to it.
@@ -102,9 +102,8 @@ fn own_headers(parcel: &Parcel, obituary: &Obituary, names: &Names, now: SystemT
         headers.insert(name("http-status"), AMQPValue::LongLongInt(status.into()));
     }
     let ids = name("failed-ids");
-    let room = ADDED_BYTES_MAX
-        - table_bytes(&headers)
-        - entry_bytes(&ids, &AMQPValue::FieldArray(FieldArray::default()));
+    let none = AMQPValue::FieldArray(FieldArray::default());
+    let room = ADDED_BYTES_MAX - table_bytes(&headers) - entry_bytes(&ids, &none);
     headers.insert(ids, AMQPValue::FieldArray(failed_ids(obituary, room)));
     headers
 }
@@ -157,7 +156,8 @@ fn text(value: impl Into<Vec<u8>>) -> AMQPValue {
 
 /// The longest prefix of `text` with at most `max` bytes that ends with a whole character.
 fn cut(text: &str, max: usize) -> &str {
-    &text[..text.floor_char_boundary(max)]
+    let end = (0..=max.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or(0)]
 }
 
 fn table_bytes(table: &Headers) -> usize {

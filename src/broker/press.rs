@@ -5,7 +5,7 @@
 //! mark of its own, and exactly those whose marks come back are returned.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use futures_util::future::join_all;
 use lapin::message::BasicReturnMessage;
@@ -15,6 +15,7 @@ use lapin::{BasicProperties, Channel, Confirmation};
 
 use super::connection::Line;
 use super::fault::{Fault, words};
+use super::topology::Names;
 
 /// Messages in one barrier: with 500 a publish costs a third of what it costs alone.
 pub(crate) const BARRIER_MAX: usize = 500;
@@ -32,6 +33,20 @@ pub(crate) struct Letter {
     pub(crate) routing_key: ShortString,
     pub(crate) properties: BasicProperties,
     pub(crate) body: Vec<u8>,
+}
+
+impl Letter {
+    /// A deletion request, as a publisher sends it; `message_id` has at most 255 bytes.
+    pub(crate) fn request(names: &Names, body: Vec<u8>, message_id: &str) -> Self {
+        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        let properties = BasicProperties::default()
+            .with_content_type("application/json".into())
+            .with_delivery_mode(2)
+            .with_timestamp(seconds)
+            .with_message_id(message_id.into())
+            .with_app_id(concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION")).into());
+        Self { exchange: names.exchange.clone(), routing_key: names.routing_key.clone(), properties, body }
+    }
 }
 
 /// Why a message is not stored, as far as we know.

@@ -17,6 +17,7 @@ use lapin::options::{
 use lapin::types::FieldTable;
 use lapin::{Acker, Channel, Consumer};
 use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
 
 use super::connection::{ANSWER_DEADLINE, Line};
 use super::fault::{Fault, Nature, code, reply_code};
@@ -32,6 +33,10 @@ use crate::request;
 const CHUNK_MAX: usize = 512;
 /// Commands taken at once.
 const COMMANDS_MAX: usize = 1024;
+/// Acknowledging frames that a quorum queue's channel surely passes on at once: half of what was seen.
+const FRAMES_AT_ONCE: usize = 16;
+/// How long it may take to replicate what came in more.
+const REPLICATION: Duration = Duration::from_millis(200);
 
 /// What a session works with, beyond its connection.
 pub(super) struct Surroundings<'a> {
@@ -93,6 +98,7 @@ pub(super) async fn run(
         stored,
         stored_seen,
         consumed: false,
+        many_frames: None,
         acked: 0,
         acks_lost: 0,
     };
@@ -115,6 +121,8 @@ struct Epoch<'a> {
     stored: mpsc::UnboundedSender<(Tag, Reason)>,
     stored_seen: mpsc::UnboundedReceiver<(Tag, Reason)>,
     consumed: bool,
+    /// When acks last went out as many frames.
+    many_frames: Option<Instant>,
     acked: u64,
     acks_lost: u64,
 }
@@ -142,6 +150,13 @@ enum Happening<'a> {
 enum Verdict {
     Ack,
     GiveBack,
+}
+
+/// A delivery that is settled by itself.
+struct Single {
+    verdict: Verdict,
+    tag: Tag,
+    acker: Acker,
 }
 
 impl Epoch<'_> {
@@ -231,31 +246,44 @@ impl Epoch<'_> {
         Ok(recovered.then_some(End::Recovered))
     }
 
-    fn pick(&mut self, verdict: Verdict, tag: Tag, singles: &mut Vec<(Verdict, Acker)>) {
+    fn pick(&mut self, verdict: Verdict, tag: Tag, singles: &mut Vec<Single>) {
         match self.shelf.take(tag) {
-            Some(parcel) => singles.push((verdict, parcel.acker)),
+            Some(Parcel { acker, .. }) => singles.push(Single { verdict, tag, acker }),
             None => tracing::error!(tag = tag.0, "a delivery was settled twice: please report this"),
         }
     }
 
-    async fn settle_singles(&mut self, singles: &mut Vec<(Verdict, Acker)>) -> Result<(), Fault> {
-        if singles.is_empty() {
+    /// Settles them together: as many as can be with one frame, and one each for those beyond a gap.
+    async fn settle_singles(&mut self, singles: &mut Vec<Single>) -> Result<(), Fault> {
+        let (covered, beyond) = cover(std::mem::take(singles), self.shelf.first());
+        let last = covered.iter().max_by_key(|single| single.tag).into_iter();
+        let settling = last
+            .map(|single| (single, true))
+            .chain(beyond.iter().map(|single| (single, false)))
+            .map(|(single, multiple)| settle(&single.acker, single.verdict, multiple));
+        let settling: Vec<_> = settling.collect();
+        if settling.is_empty() {
             return Ok(());
         }
-        let singles = std::mem::take(singles);
-        let acks = singles.iter().filter(|(verdict, _)| *verdict == Verdict::Ack).count() as u64;
-        let settling = singles.iter().map(|(verdict, acker)| settle(acker, *verdict, false));
+        if settling.len() > FRAMES_AT_ONCE {
+            self.many_frames = Some(Instant::now());
+        }
         let settled = self.line.within("take acknowledgements", ANSWER_DEADLINE, join_all(settling)).await;
-        let settled = settled.inspect_err(|_| self.acks_lost += acks)?;
+        let acks = |singles: &[Single]| {
+            singles.iter().filter(|single| single.verdict == Verdict::Ack).count() as u64
+        };
+        let mut settled =
+            settled.inspect_err(|_| self.acks_lost += acks(&covered) + acks(&beyond))?.into_iter();
         let mut failure = None;
-        for ((verdict, _), settled) in singles.iter().zip(settled) {
-            let lost = settled.err();
-            match verdict {
-                Verdict::Ack if lost.is_some() => self.acks_lost += 1,
-                Verdict::Ack => self.acked += 1,
-                Verdict::GiveBack => {}
+        let shares = (!covered.is_empty()).then_some(covered.as_slice()).into_iter().chain(beyond.chunks(1));
+        for (share, settled) in shares.zip(&mut settled) {
+            match settled {
+                Ok(()) => self.acked += acks(share),
+                Err(fault) => {
+                    self.acks_lost += acks(share);
+                    failure = failure.or(Some(fault));
+                }
             }
-            failure = failure.or(lost);
         }
         failure.map_or(Ok(()), Err)
     }
@@ -319,17 +347,27 @@ impl Epoch<'_> {
             for delivery in self.intake.drain(..) {
                 self.shelf.put(delivery).map_err(|gap| Fault::passing(gap.to_string()))?;
             }
-            // One by one: `multiple` would cover what the worker holds.
             let unhanded = self.shelf.take_unhanded();
-            let mut singles = unhanded.into_iter().map(|parcel| (Verdict::GiveBack, parcel.acker)).collect();
-            self.settle_singles(&mut singles).await?;
+            let give_back = |(tag, parcel): (Tag, Parcel)| Single {
+                verdict: Verdict::GiveBack,
+                tag,
+                acker: parcel.acker,
+            };
+            self.settle_singles(&mut unhanded.into_iter().map(give_back).collect()).await?;
         }
         self.tell(Event::Cancelled).await;
         Ok(())
     }
 
     /// The answer proves that the broker has seen all acks before it.
+    ///
+    /// Seen, but a quorum queue's channel passes on 32 acks and keeps the others back until those are replicated,
+    /// and when it is closed it forgets them: of 2,000 single acks 1,968 messages came back (RabbitMQ 3.10).
+    /// Nothing tells when it is through, so it is given a moment.
     async fn close(&mut self) -> Result<(), Fault> {
+        if let Some(many_frames) = self.many_frames {
+            sleep_until(many_frames + REPLICATION).await;
+        }
         self.consumer = None;
         self.line.ask("close the channel", self.channel.close(200, "OK".into())).await
     }
@@ -405,6 +443,19 @@ fn take_in(
     if intake.is_empty() { Poll::Pending } else { Poll::Ready(Ok(())) }
 }
 
+/// Parts `singles` in those that one frame covers and those beyond the `first` delivery that stays.
+///
+/// One frame covers all that are unsettled before its tag, so all of them have to have the same verdict.
+fn cover(singles: Vec<Single>, first: Option<Tag>) -> (Vec<Single>, Vec<Single>) {
+    let before = |single: &Single| first.is_none_or(|first| single.tag < first);
+    let mut verdicts = singles.iter().filter(|single| before(single)).map(|single| single.verdict);
+    let verdict = verdicts.next();
+    if verdicts.any(|other| Some(other) != verdict) {
+        return (Vec::new(), singles);
+    }
+    singles.into_iter().partition(before)
+}
+
 /// `Ok(true)` alone means that the broker was told; with `Ok(false)` the channel was gone already.
 async fn settle(acker: &Acker, verdict: Verdict, multiple: bool) -> Result<(), Fault> {
     let told = match verdict {
@@ -471,6 +522,28 @@ mod tests {
         assert_eq!(age(990, now), Some(Duration::from_secs(10)));
         assert_eq!(age(1_010, now), Some(Duration::ZERO));
         assert_eq!(age(u64::MAX, now), None);
+    }
+
+    fn covered(singles: &[(u64, Verdict)], first: Option<u64>) -> (Vec<u64>, Vec<u64>) {
+        let single = |(tag, verdict): &(u64, Verdict)| Single {
+            verdict: *verdict,
+            tag: Tag(*tag),
+            acker: Delivery::mock(*tag, "".into(), "".into(), false, Vec::new()).acker,
+        };
+        let tags = |singles: Vec<Single>| singles.into_iter().map(|single| single.tag.0).collect();
+        let (covered, beyond) = cover(singles.iter().map(single).collect(), first.map(Tag));
+        (tags(covered), tags(beyond))
+    }
+
+    #[test]
+    fn one_frame_covers_what_no_delivery_that_stays_comes_before() {
+        use Verdict::{Ack, GiveBack};
+        assert_eq!(covered(&[(3, Ack), (1, Ack), (2, Ack)], None), (vec![3, 1, 2], vec![]));
+        assert_eq!(covered(&[(3, Ack), (1, Ack), (5, Ack)], Some(4)), (vec![3, 1], vec![5]));
+        assert_eq!(covered(&[(3, Ack), (5, Ack)], Some(1)), (vec![], vec![3, 5]));
+        assert_eq!(covered(&[(3, Ack), (1, GiveBack)], None), (vec![], vec![3, 1]), "verdicts differ");
+        assert_eq!(covered(&[(1, Ack), (5, GiveBack)], Some(2)), (vec![1], vec![5]));
+        assert_eq!(covered(&[], None), (vec![], vec![]));
     }
 
     #[test]

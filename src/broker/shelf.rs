@@ -110,10 +110,15 @@ impl Shelf {
     }
 
     /// Takes down all that was not handed over.
-    pub(super) fn take_unhanded(&mut self) -> Vec<Parcel> {
+    pub(super) fn take_unhanded(&mut self) -> BTreeMap<Tag, Parcel> {
         let unhanded = self.parcels.split_off(&self.unhanded);
         self.unhanded = self.next;
-        unhanded.into_values().collect()
+        unhanded
+    }
+
+    /// The first that is still here.
+    pub(super) fn first(&self) -> Option<Tag> {
+        self.parcels.first_key_value().map(|(tag, _)| *tag)
     }
 
     /// What is kept under `tag`.
