@@ -6,4 +6,5 @@ mod basics;
 mod provide;
 mod proxy;
 mod rabbitmq;
+mod shell;
 mod support;
