@@ -335,10 +335,6 @@ fn refusal(address: &Address, error: &lapin::Error) -> Fault {
         Some(code::ACCESS_REFUSED) => Fault::lasting(format!(
             "{place} refuses user `{user}`: {words}; check user and password in amqp.urls, or the user at the broker"
         )),
-        Some(code::NOT_ALLOWED | code::INVALID_PATH) if vhost.is_empty() => Fault::lasting(format!(
-            "{place} has no vhost with an empty name: {words}; the broker URL ends in `/`, which means just that: \
-             leave it out or write `/%2f`"
-        )),
         Some(code::NOT_ALLOWED | code::INVALID_PATH) => Fault::lasting(format!(
             "{place} does not let user `{user}` into vhost `{vhost}`: {words}; create the vhost, or give the user \
              permissions in it"

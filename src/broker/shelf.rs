@@ -9,11 +9,11 @@ use lapin::{Acker, BasicProperties};
 
 use crate::delivery::Tag;
 
-/// One channel's unsettled deliveries, by tag.
-///
 /// Bytes of bodies that are opened at once.
 const BYTES_MAX: usize = 256 * 1024;
 
+/// One channel's unsettled deliveries, by tag.
+///
 /// A map and not a ring: one message may stay for hours while millions pass it by.
 #[derive(Debug)]
 pub(super) struct Shelf {

@@ -7,4 +7,5 @@ mod demo;
 mod provide;
 mod proxy;
 mod rabbitmq;
+mod shell;
 mod support;

@@ -1,10 +1,11 @@
-//! The broker shell against a real RabbitMQ, at the URL in `AMQP_URL`.
+//! The broker shell and the publish command against a real RabbitMQ.
 
-mod broker_support;
+mod bench;
+mod raw;
 
 use std::collections::BTreeSet;
 
-use broker_support::{Bench, Proxy, Shell, pattern};
+use self::bench::{Bench, Proxy, Shell, pattern};
 use deletion_worker::broker::{Command, Event, Extent};
 use deletion_worker::delivery::{Obituary, Reason, Tag};
 use lapin::types::AMQPValue;
@@ -200,12 +201,14 @@ async fn a_missing_queue_fails_the_start_when_it_is_only_looked_for() {
 #[tokio::test]
 async fn wrong_credentials_fail_the_start_without_showing_them() {
     let bench = Bench::new("credentials").await;
-    let url = bench.url.replacen("guest:guest", "guest:hunter2", 1);
-    let sentence = Shell::start(&bench.config_at(&url)).failed().await;
-    assert!(sentence.contains("refuses user `guest`"), "{sentence}");
+    let mut url = url::Url::parse(&bench.url).expect("a URL");
+    url.set_password(Some("hunter2")).expect("a place for it");
+    let sentence = Shell::start(&bench.config_at(url.as_str())).failed().await;
+    assert!(sentence.contains(&format!("refuses user `{}`", url.username())), "{sentence}");
     assert!(!sentence.contains("hunter2"), "{sentence}");
-    let url = bench.url.replacen("%2f", "nowhere", 1);
-    let sentence = Shell::start(&bench.config_at(&url)).failed().await;
+    let mut url = url::Url::parse(&bench.url).expect("a URL");
+    url.set_path("/nowhere");
+    let sentence = Shell::start(&bench.config_at(url.as_str())).failed().await;
     assert!(sentence.contains("vhost `nowhere`"), "{sentence}");
 }
 

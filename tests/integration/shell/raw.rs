@@ -3,19 +3,23 @@
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 
+use url::Url;
+
 /// Publishes one message whose content type is the byte `FF`.
-pub(crate) fn publish(address: (String, u16), exchange: &str, routing_key: &str) -> io::Result<()> {
-    let mut socket = TcpStream::connect(address)?;
+pub(crate) fn publish(broker: &Url, exchange: &str, routing_key: &str) -> io::Result<()> {
+    let host = broker.host_str().expect("a host");
+    let password = broker.password().unwrap_or("guest");
+    let mut socket = TcpStream::connect((host, broker.port().unwrap_or(5672)))?;
     socket.write_all(b"AMQP\x00\x00\x09\x01")?;
     answer(&mut socket)?; // connection.start
     let mut start_ok = vec![0, 0, 0, 0]; // no client properties
     start_ok.extend(short("PLAIN"));
-    start_ok.extend(long(b"\0guest\0guest"));
+    start_ok.extend(long(format!("\0{}\0{password}", broker.username()).as_bytes()));
     start_ok.extend(short("en_US"));
     method(&mut socket, 0, 10, 11, &start_ok)?;
     let tune = answer(&mut socket)?;
     method(&mut socket, 0, 10, 31, &tune[4..])?; // as the broker wishes
-    method(&mut socket, 0, 10, 40, &[short("/"), short(""), vec![0]].concat())?;
+    method(&mut socket, 0, 10, 40, &[short(&broker.path()[1..]), short(""), vec![0]].concat())?;
     answer(&mut socket)?; // connection.open-ok
     method(&mut socket, 1, 20, 10, &short(""))?;
     answer(&mut socket)?; // channel.open-ok

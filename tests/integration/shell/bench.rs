@@ -1,8 +1,6 @@
 //! A bench with queues of its own, the worker's end of a shell, and a proxy that breaks connections.
 #![expect(clippy::wildcard_enum_match_arm, reason = "whatever else happens is a failure")]
 
-mod raw;
-
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
@@ -18,10 +16,13 @@ use deletion_worker::delivery::{Arrival, Tag};
 use lapin::message::Delivery;
 use lapin::options::*;
 use lapin::types::FieldTable;
-use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
+use lapin::{BasicProperties, Channel, Connection, ExchangeKind};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+use super::raw;
+use crate::support::broker::{Vhost, vhost};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -33,6 +34,7 @@ pub(crate) struct Bench {
     pub(crate) url: String,
     pub(crate) config: Config,
     connection: Connection,
+    _vhost: Vhost,
 }
 
 impl Bench {
@@ -45,12 +47,9 @@ impl Bench {
 
     /// With names only.
     pub(crate) async fn fresh(name: &str) -> Self {
-        let url = std::env::var("AMQP_URL").expect("AMQP_URL names the RabbitMQ to test against");
-        let name = format!("{name}-{:08x}", fastrand::u32(..));
-        let config = config(&url, &name);
-        let properties = ConnectionProperties::default();
-        let connection = within("connect", Connection::connect(&url, properties)).await.expect("connected");
-        Self { url, config, connection }
+        let vhost = vhost().await;
+        let connection = within("connect", vhost.connect()).await;
+        Self { url: vhost.url.clone(), config: config(&vhost.url, name), connection, _vhost: vhost }
     }
 
     pub(crate) fn config_at(&self, url: &str) -> Config {
@@ -154,9 +153,8 @@ impl Bench {
     /// Publishes a message with a content type that is not UTF-8: brokers take it, client libraries don't.
     pub(crate) async fn publish_unreadable(&self) {
         let url = url::Url::parse(&self.url).expect("a URL");
-        let address = (url.host_str().expect("a host").to_owned(), url.port().unwrap_or(5672));
         let amqp = (self.config.amqp.exchange.clone(), self.config.amqp.routing_key.clone());
-        let work = tokio::task::spawn_blocking(move || raw::publish(address, &amqp.0, &amqp.1));
+        let work = tokio::task::spawn_blocking(move || raw::publish(&url, &amqp.0, &amqp.1));
         within("raw publish", work).await.expect("ran").expect("published");
     }
 
