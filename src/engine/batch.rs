@@ -84,6 +84,8 @@ pub(super) struct LastAnswer {
 pub(super) struct Condemned {
     pub(super) batch: Batch,
     pub(super) key: ItemKey,
+    /// When it was rejected.
+    pub(super) since: Time,
 }
 
 /// A call under way.
