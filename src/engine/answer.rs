@@ -148,6 +148,8 @@ impl Engine {
         let hold = self.settings.on_outage == OnOutage::Hold;
         self.monitor.failed(batch.number, hold, &answer.detail, now);
         batch.failures += 1;
+        batch.relapsed |= batch.failed_at.is_some_and(|failed| self.monitor.succeeded_since(failed));
+        batch.failed_at = Some(now);
         batch.trigger = Trigger::Retry;
         batch.due = now + self.settings.retry.delay(batch.failures, &mut self.rng);
         batch.last = Some(answer.into());
@@ -177,11 +179,18 @@ impl Engine {
                 self.judge(batch, now);
             }
             Load::Probe(key, source) => {
-                self.monitor.probe_failed(source.batch(), now, &mut self.rng);
+                let tells = source.batch().is_none_or(|number| !self.is_suspected(number));
+                self.monitor.probe_failed(tells, now, &mut self.rng);
                 self.return_probe(key, source, now);
             }
-            Load::Control => self.monitor.probe_failed(None, now, &mut self.rng),
+            Load::Control => self.monitor.probe_failed(true, now, &mut self.rng),
         }
+    }
+
+    /// Whether it would tell nothing about the endpoint if this batch failed again.
+    fn is_suspected(&self, number: BatchNumber) -> bool {
+        let relapsed = self.suspects.iter().any(|batch| batch.number == number && batch.relapsed);
+        relapsed || self.monitor.implicates(number)
     }
 
     fn return_probe(&mut self, key: ItemKey, source: ProbeSource, now: Time) {
@@ -215,6 +224,8 @@ impl Engine {
             strikes: 0,
             due: now,
             trigger: Trigger::Retry,
+            failed_at: None,
+            relapsed: false,
             reviewed: false,
             last: None,
         }
@@ -269,6 +280,8 @@ impl Engine {
                 failures: 0,
                 due: now,
                 trigger: Trigger::Split,
+                failed_at: None,
+                relapsed: false,
                 reviewed: false,
                 last: batch.last.clone(),
             });

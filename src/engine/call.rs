@@ -55,7 +55,7 @@ impl Engine {
             Some(_) => Time::default(),
             None => self.items.since(lane[0]) + self.settings.linger,
         });
-        let suspects = self.suspects.iter().map(|batch| batch.due);
+        let suspects = self.suspects_on_call().map(|(_, batch)| batch.due);
         lanes.chain(suspects).min().map(|ready| ready.max(opens_at))
     }
 
@@ -72,9 +72,25 @@ impl Engine {
             let trigger = self.lane_trigger(*slot, Some(now))?;
             Some((Candidate::Lane(*slot, trigger), self.items.since(lane[0])))
         });
-        let suspects = self.suspects.iter().enumerate().filter(|(_, batch)| batch.due <= now);
+        let suspects = self.suspects_on_call().filter(|(_, batch)| batch.due <= now);
         let suspects = suspects.map(|(place, batch)| (Candidate::Suspect(place), batch.due));
         lanes.chain(suspects).min_by_key(|(_, since)| *since)
+    }
+
+    /// The suspects that may be called once they are due, with their places.
+    ///
+    /// Of those that relapsed one at a time, until something is deleted: together their failures would prove
+    /// nothing about any of them.
+    fn suspects_on_call(&self) -> impl Iterator<Item = (usize, &Batch)> {
+        let called = self.calls.iter().find_map(|call| match &call.load {
+            Load::Suspect(batch) if batch.relapsed => Some(batch.number),
+            Load::Fresh(_) | Load::Suspect(_) | Load::Probe(..) | Load::Control => None,
+        });
+        let failed = || self.suspects.iter().find(|b| b.relapsed && self.monitor.implicates(b.number));
+        let on_trial = called.or_else(|| failed().map(|batch| batch.number));
+        let may =
+            move |batch: &Batch| !batch.relapsed || on_trial.is_none_or(|number| number == batch.number);
+        self.suspects.iter().enumerate().filter(move |(_, batch)| may(batch))
     }
 
     /// Why the lane is ready, if it is; without `now`, whether it is regardless of the time.
@@ -113,6 +129,8 @@ impl Engine {
             strikes: 0,
             due: now,
             trigger,
+            failed_at: None,
+            relapsed: false,
             reviewed: false,
             last: None,
         };

@@ -61,6 +61,7 @@ pub(super) struct Monitor {
     trouble_since: Option<Time>,
     failures_in_row: u32,
     streak: Streak,
+    succeeded_at: Option<Time>,
     rejections: u32,
     rejection_code: Option<CompactString>,
     threshold: u32,
@@ -74,6 +75,7 @@ impl Monitor {
             trouble_since: None,
             failures_in_row: 0,
             streak: Streak::Mixed,
+            succeeded_at: None,
             rejections: 0,
             rejection_code: None,
             threshold,
@@ -99,6 +101,19 @@ impl Monitor {
         self.failures_in_row
     }
 
+    /// Whether a call that left after `time` has deleted IDs.
+    pub(super) fn succeeded_since(&self, time: Time) -> bool {
+        self.succeeded_at.is_some_and(|succeeded| succeeded > time)
+    }
+
+    /// Whether `batch` failed since the last success, and may yet be charged with it.
+    pub(super) fn implicates(&self, batch: BatchNumber) -> bool {
+        match &self.streak {
+            Streak::Of(batches) => batches.iter().any(|(number, _)| *number == batch),
+            Streak::Mixed => false,
+        }
+    }
+
     pub(super) fn threshold(&self) -> u32 {
         self.threshold
     }
@@ -121,6 +136,7 @@ impl Monitor {
             Streak::Mixed => (Vec::new(), Vec::new()),
         };
         self.streak = Streak::Of(pending);
+        self.succeeded_at = self.succeeded_at.max(Some(departed));
         self.failures_in_row = 0;
         self.rejections = 0;
         self.trouble_since = None;
@@ -205,13 +221,11 @@ impl Monitor {
         }
     }
 
-    /// The probe under way came to nothing; the next one follows later. `batch` is the one its ID is of, if any.
-    pub(super) fn probe_failed(&mut self, batch: Option<BatchNumber>, now: Time, rng: &mut fastrand::Rng) {
-        // A control that fails says that it isn't the batch.
-        let own = |batches: &[(BatchNumber, Time)]| batches.iter().any(|(number, _)| batch == Some(*number));
-        match &self.streak {
-            Streak::Of(batches) if own(batches) => {}
-            Streak::Of(_) | Streak::Mixed => self.streak = Streak::Mixed,
+    /// The probe under way came to nothing; the next one follows later. If it `tells` about the endpoint, it
+    /// exonerates the batches that failed.
+    pub(super) fn probe_failed(&mut self, tells: bool, now: Time, rng: &mut fastrand::Rng) {
+        if tells {
+            self.streak = Streak::Mixed;
         }
         let Self { health, probe, .. } = self;
         if let Health::Open(outage) | Health::Blocked(outage) = health {

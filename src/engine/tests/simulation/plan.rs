@@ -135,7 +135,7 @@ fn settings(rng: &mut fastrand::Rng) -> Settings {
         retry: Ladder::new(Duration::from_millis(500), Duration::from_secs(60), 2.0),
         strikes_max: 8,
         retry_after_max: Duration::from_secs(20),
-        failure_threshold: rng.u32(4..=6),
+        failure_threshold: rng.u32(1..=6),
         probe: Ladder::new(Duration::from_secs(1), Duration::from_secs(60), 2.0),
         release_after: Duration::from_secs([20, 60, 300][rng.usize(..3)]),
         on_outage: if rng.u8(..6) == 0 { OnOutage::DeadLetter } else { OnOutage::Hold },
