@@ -289,7 +289,7 @@ impl Engine {
         self.failures.clear();
         self.items.clear_waiters();
         self.actions.retain(|action| matches!(action, Action::Call(_) | Action::Drained));
-        for Condemned { mut batch, key } in std::mem::take(&mut self.condemned) {
+        for Condemned { mut batch, key, since: _ } in std::mem::take(&mut self.condemned) {
             batch.items = vec![key];
             self.suspects.push_back(batch);
         }
