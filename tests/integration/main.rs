@@ -4,6 +4,7 @@
 
 mod basics;
 mod demo;
+mod promises;
 mod provide;
 mod proxy;
 mod rabbitmq;
