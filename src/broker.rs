@@ -16,9 +16,6 @@ mod shelf;
 mod supervisor;
 pub(crate) mod topology;
 
-use std::time::Duration;
-
-use backoff::{ExponentialBackoff, ExponentialBackoffBuilder};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
@@ -107,14 +104,4 @@ pub enum Command {
     DeadLetter(Tag, Box<Obituary>),
     /// Finish what was commanded, then close channel and connections; answered by [`Event::Down`].
     Close,
-}
-
-/// Growing pauses between attempts, without an end; the builder's default gives up after 15 minutes.
-fn pauses(initial: Duration, max: Duration) -> ExponentialBackoff {
-    ExponentialBackoffBuilder::new()
-        .with_initial_interval(initial)
-        .with_max_interval(max)
-        .with_multiplier(2.0)
-        .with_max_elapsed_time(None)
-        .build()
 }

@@ -1,6 +1,7 @@
 //! The command line: what can be asked of the program, and how it ends. One module per command.
 
 pub mod check_config;
+pub mod demo;
 pub mod healthcheck;
 pub mod mock_endpoint;
 pub mod publish;

@@ -32,7 +32,8 @@
 //! # What we believe of the endpoint
 //!
 //! [`Health`]: `Healthy`, `Open` (breaker) after `failure_threshold` transient failures in a row, `Blocked` as
-//! soon as it refuses us. In the latter two only probes leave: single IDs, in rotation, at growing intervals.
+//! soon as it refuses us. In the latter two only probes leave: single IDs in rotation, every other one an ID deleted
+//! before, in case what is in hand is what fails, at growing intervals.
 //! Any deletion makes it healthy again. After `release_after` without a success the deliveries are given back,
 //! once, and a few IDs are kept as payload for the probes.
 //!
@@ -289,7 +290,7 @@ impl Engine {
         self.failures.clear();
         self.items.clear_waiters();
         self.actions.retain(|action| matches!(action, Action::Call(_) | Action::Drained));
-        for Condemned { mut batch, key } in std::mem::take(&mut self.condemned) {
+        for Condemned { mut batch, key, since: _ } in std::mem::take(&mut self.condemned) {
             batch.items = vec![key];
             self.suspects.push_back(batch);
         }

@@ -80,12 +80,20 @@ impl Rabbitmq {
             Ok(container) => return Ok(Self::Container(container)),
             Err(error) => say(&format!("Not using Docker: {error:#}.")),
         }
+        Self::private(say).await.map(Self::Node)
+    }
+
+    /// Starts a private node, after installing RabbitMQ if that is missing.
+    ///
+    /// # Errors
+    /// As [`Self::provide`].
+    pub async fn private(say: impl Fn(&str)) -> Result<Node> {
         if install::server().is_none() {
             say("RabbitMQ is not installed; trying to install it with apt-get.");
             install::with_apt(&say).await.context(install::ADVICE)?;
         }
         say("Starting a private RabbitMQ node on loopback; it and its files vanish when this program ends.");
-        Node::start().await.map(Self::Node)
+        Node::start().await
     }
 
     /// A URL for `vhost` (not percent-encoded), user and password included.
@@ -144,7 +152,8 @@ fn with_vhost(url: &Url, vhost: &str) -> String {
     url.to_string()
 }
 
-fn percent_decode(text: &str) -> String {
+/// Undoes the escapes of a part of a URL.
+pub(crate) fn percent_decode(text: &str) -> String {
     percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 

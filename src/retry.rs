@@ -61,6 +61,33 @@ impl Ladder {
     }
 }
 
+/// The pauses between attempts at something that has no other limit: growing, from half of the ladder's interval to
+/// all of it by chance.
+#[derive(Debug)]
+pub struct Pauses {
+    ladder: Ladder,
+    failures: u32,
+}
+
+impl Pauses {
+    /// Pauses from `initial`, doubling up to `max`.
+    #[must_use]
+    pub fn new(initial: Duration, max: Duration) -> Self {
+        Self { ladder: Ladder::new(initial, max, 2.0), failures: 0 }
+    }
+
+    /// The pause after another failure.
+    pub fn after_failure(&mut self) -> Duration {
+        self.failures = self.failures.saturating_add(1);
+        self.ladder.ceiling(self.failures).mul_f64(0.5 + fastrand::f64() / 2.0)
+    }
+
+    /// It went well: the next pause is the first again.
+    pub fn reset(&mut self) {
+        self.failures = 0;
+    }
+}
+
 /// A clock for a policy that never asks how long it has been trying.
 struct StoppedClock(Instant);
 
@@ -91,6 +118,17 @@ mod tests {
     fn a_multiplier_of_one_stays_at_the_initial_interval() {
         let ladder = Ladder::new(ms(10), ms(1000), 1.0);
         assert_eq!(ladder.ceiling(10_000), ms(10));
+    }
+
+    #[test]
+    fn pauses_grow_until_it_goes_well() {
+        let mut pauses = Pauses::new(ms(100), ms(400));
+        let within = |pause: Duration, max| pause >= max / 2 && pause <= max;
+        for max in [ms(100), ms(200), ms(400), ms(400)] {
+            assert!(within(pauses.after_failure(), max));
+        }
+        pauses.reset();
+        assert!(within(pauses.after_failure(), ms(100)));
     }
 
     #[test]

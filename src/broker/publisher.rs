@@ -6,7 +6,6 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use backoff::backoff::Backoff;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 
@@ -14,9 +13,10 @@ use super::connection::{Dialer, Line};
 use super::fault::Fault;
 use super::muffle::Muffle;
 use super::press::{BARRIER_MAX, Letter, Press, Unplaced, barrier_len};
-use super::{Event, pauses, topology};
+use super::{Event, topology};
 use crate::config::Amqp;
 use crate::delivery::{Reason, Tag};
+use crate::retry::Pauses;
 
 const PAUSE_MIN: Duration = Duration::from_millis(500);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
@@ -76,7 +76,7 @@ struct Publisher {
 
 impl Publisher {
     async fn place_all(&mut self, jobs: &mut mpsc::UnboundedReceiver<Job>) {
-        let mut pauses = pauses(PAUSE_MIN, PAUSE_MAX);
+        let mut pauses = Pauses::new(PAUSE_MIN, PAUSE_MAX);
         let mut taken = Vec::new();
         loop {
             if self.pending.is_empty() && jobs.recv_many(&mut taken, usize::MAX).await == 0 {
@@ -102,7 +102,7 @@ impl Publisher {
                     self.lament(&problem);
                     // A press that was refused once may be refused ever after (RabbitMQ 3.10, quorum queue).
                     self.press = None;
-                    sleep(pauses.next_backoff().unwrap_or(PAUSE_MAX)).await;
+                    sleep(pauses.after_failure()).await;
                 }
             }
         }

@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
-use backoff::backoff::Backoff;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, sleep};
 
+use super::Event;
 use super::connection::{Dialer, Line};
 use super::fault::{Fault, Nature};
 use super::pace::{Appetite, Pace};
 use super::publisher::{self, Job};
 use super::session::{self, End, Surroundings};
 use super::topology::{self, Names};
-use super::{Event, pauses};
 use crate::config::{Amqp, Batch, DeadLetter};
+use crate::retry::Pauses;
 
 /// Pauses when trying again at once would not help.
 const SLOW_MIN: Duration = Duration::from_secs(1);
@@ -72,7 +72,7 @@ enum Next {
 
 impl Supervisor {
     async fn keep_going(&mut self) {
-        let mut slow = pauses(SLOW_MIN, SLOW_MAX);
+        let mut slow = Pauses::new(SLOW_MIN, SLOW_MAX);
         loop {
             let started = Instant::now();
             let fault = match self.epoch().await {
@@ -84,7 +84,7 @@ impl Supervisor {
                     return tell(&self.events, Event::Failed(fault.sentence)).await;
                 }
                 Some(fault) if fault.nature != Nature::Passing => {
-                    let pause = slow.next_backoff().unwrap_or(SLOW_MAX);
+                    let pause = slow.after_failure();
                     tracing::error!(?pause, "the broker session can't go on: {fault}");
                     sleep(pause).await;
                 }

@@ -20,8 +20,8 @@ impl Engine {
             self.pace.pause(now, wait.min(self.settings.retry_after_max));
         }
         match answer.outcome {
-            Outcome::Deleted => self.deleted(load, now),
-            Outcome::Rejected(Rejection::Duplicate) if load.is_lone() => self.deleted(load, now),
+            Outcome::Deleted => self.deleted(load, departed, now),
+            Outcome::Rejected(Rejection::Duplicate) if load.is_lone() => self.deleted(load, departed, now),
             Outcome::Rejected(rejection) => self.rejected(load, rejection, &answer, now),
             Outcome::Throttled => self.throttled(load, departed, now),
             Outcome::Transient => self.failed(load, &answer, now),
@@ -29,31 +29,31 @@ impl Engine {
         }
     }
 
-    fn deleted(&mut self, load: Load, now: Time) {
+    fn deleted(&mut self, load: Load, departed: Time, now: Time) {
         self.pace.succeeded(now);
-        let (batch, keys) = match load {
-            Load::Fresh(batch) | Load::Suspect(batch) => (Some(batch.number), batch.items),
-            Load::Probe(key, source) => (source.batch(), vec![key]),
-            Load::Control => (None, Vec::new()),
-        };
-        self.recovered(batch, now);
-        for key in keys {
-            self.delete(key, now);
+        self.recovered(departed, now);
+        for key in load.items() {
+            self.delete(*key, now);
         }
     }
 
-    /// The endpoint deletes.
-    fn recovered(&mut self, batch: Option<BatchNumber>, now: Time) {
+    /// The endpoint deletes: it did so at some time after `departed`.
+    fn recovered(&mut self, departed: Time, now: Time) {
         let was_healthy = self.monitor.is_healthy();
-        let charged = self.monitor.succeeded(batch);
+        let charged = self.monitor.succeeded(departed);
         if !was_healthy {
             self.revive(now);
         }
-        for condemned in std::mem::take(&mut self.condemned) {
+        let convicted: Vec<_> =
+            self.condemned.extract_if(.., |condemned| condemned.since <= departed).collect();
+        for condemned in convicted {
             self.pronounce(condemned, now);
         }
-        if let Some((number, failures)) = charged {
-            self.charge(number, failures, now);
+        // Where outages count, each failure was charged at once.
+        if self.settings.on_outage == OnOutage::Hold {
+            for number in charged {
+                self.charge(number, now);
+            }
         }
     }
 
@@ -82,11 +82,18 @@ impl Engine {
     fn rejected(&mut self, load: Load, rejection: Rejection, answer: &Answer, now: Time) {
         self.pace.accepted();
         if rejection == Rejection::TooLarge && load.len() > 1 {
-            self.shrunk = Some((load.len() / 2, now + SHRUNK_FOR));
+            // A larger batch that left earlier tells nothing new.
+            let max = self.batch_max().min(load.len() / 2);
+            self.shrunk = Some((max, now + SHRUNK_FOR));
         }
         match load {
-            Load::Control => self.probe_failed(load, answer, now),
-            Load::Probe(..) if self.monitor.rejects_all() => self.probe_failed(load, answer, now),
+            Load::Control | Load::Probe(..) if self.monitor.rejects_all() => {
+                self.probe_failed(load, answer, now)
+            }
+            Load::Control => {
+                self.monitor.rejected();
+                self.revive(now);
+            }
             Load::Probe(key, source) => {
                 self.monitor.rejected();
                 self.revive(now);
@@ -106,7 +113,7 @@ impl Engine {
     }
 
     fn rejected_alone(&mut self, batch: Batch, key: ItemKey, answer: &Answer, now: Time) {
-        let condemned = Condemned { batch, key };
+        let condemned = Condemned { batch, key, since: now };
         if condemned.batch.reviewed {
             return self.pronounce(condemned, now);
         }
@@ -141,6 +148,8 @@ impl Engine {
         let hold = self.settings.on_outage == OnOutage::Hold;
         self.monitor.failed(batch.number, hold, &answer.detail, now);
         batch.failures += 1;
+        batch.relapsed |= batch.failed_at.is_some_and(|failed| self.monitor.succeeded_since(failed));
+        batch.failed_at = Some(now);
         batch.trigger = Trigger::Retry;
         batch.due = now + self.settings.retry.delay(batch.failures, &mut self.rng);
         batch.last = Some(answer.into());
@@ -170,11 +179,18 @@ impl Engine {
                 self.judge(batch, now);
             }
             Load::Probe(key, source) => {
-                self.monitor.probe_failed(source.batch(), now, &mut self.rng);
+                let tells = source.batch().is_none_or(|number| !self.is_suspected(number));
+                self.monitor.probe_failed(tells, now, &mut self.rng);
                 self.return_probe(key, source, now);
             }
-            Load::Control => self.monitor.probe_failed(None, now, &mut self.rng),
+            Load::Control => self.monitor.probe_failed(true, now, &mut self.rng),
         }
+    }
+
+    /// Whether it would tell nothing about the endpoint if this batch failed again.
+    fn is_suspected(&self, number: BatchNumber) -> bool {
+        let relapsed = self.suspects.iter().any(|batch| batch.number == number && batch.relapsed);
+        relapsed || self.monitor.implicates(number)
     }
 
     fn return_probe(&mut self, key: ItemKey, source: ProbeSource, now: Time) {
@@ -208,17 +224,18 @@ impl Engine {
             strikes: 0,
             due: now,
             trigger: Trigger::Retry,
+            failed_at: None,
+            relapsed: false,
             reviewed: false,
             last: None,
         }
     }
 
-    /// Charges failures to the batch `number`: all of them if it can still be split, one if it is a lone ID, whose
-    /// next step is final.
-    fn charge(&mut self, number: BatchNumber, failures: u32, now: Time) {
+    /// Charges a strike to the batch `number`.
+    fn charge(&mut self, number: BatchNumber, now: Time) {
         if let Some(place) = self.suspects.iter().position(|batch| batch.number == number) {
             let Some(mut batch) = self.suspects.remove(place) else { return };
-            batch.strike(failures);
+            batch.strikes += 1;
             self.judge(batch, now);
             return;
         }
@@ -226,7 +243,7 @@ impl Engine {
             if let Load::Suspect(batch) = &mut call.load
                 && batch.number == number
             {
-                batch.strike(failures);
+                batch.strikes += 1;
             }
         }
     }
@@ -263,6 +280,8 @@ impl Engine {
                 failures: 0,
                 due: now,
                 trigger: Trigger::Split,
+                failed_at: None,
+                relapsed: false,
                 reviewed: false,
                 last: batch.last.clone(),
             });
@@ -271,7 +290,7 @@ impl Engine {
 
     /// A second trial, once the endpoint deletes again, for an ID that was rejected while everything was.
     fn review(&mut self, condemned: Condemned, now: Time) {
-        let Condemned { mut batch, key } = condemned;
+        let Condemned { mut batch, key, since: _ } = condemned;
         batch.items = vec![key];
         batch.reviewed = true;
         batch.due = now;
@@ -281,7 +300,7 @@ impl Engine {
 
     /// Gives up a lone ID that was rejected.
     pub(super) fn pronounce(&mut self, condemned: Condemned, now: Time) {
-        let Condemned { batch, key } = condemned;
+        let Condemned { batch, key, since: _ } = condemned;
         let last = batch.last;
         let code = last.as_ref().and_then(|last| last.code.as_deref());
         let code = code.map_or_else(String::new, |code| format!(" with code {code}"));
@@ -323,21 +342,17 @@ impl Engine {
 
     /// Pronounces the condemned when there is nothing to try now whose deletion could tell more.
     pub(super) fn advance_condemned(&mut self, now: Time) -> bool {
+        if self.condemned.is_empty() || !self.monitor.is_healthy() {
+            return false;
+        }
         let untried = self.suspects.iter().any(|batch| batch.due <= now);
-        let idle = self.calls.is_empty() && self.lanes.is_empty() && !untried;
-        if !idle || self.condemned.is_empty() || !self.monitor.is_healthy() {
+        if !self.calls.is_empty() || !self.lanes.is_empty() || untried {
             return false;
         }
         for condemned in std::mem::take(&mut self.condemned) {
             self.pronounce(condemned, now);
         }
         true
-    }
-}
-
-impl Batch {
-    fn strike(&mut self, failures: u32) {
-        self.strikes += if self.items.len() > 1 { failures } else { 1 };
     }
 }
 

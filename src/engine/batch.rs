@@ -65,6 +65,10 @@ pub(super) struct Batch {
     pub(super) due: Time,
     /// Why it is called again: [`Trigger::Retry`] or [`Trigger::Split`]; for a fresh one, why it left.
     pub(super) trigger: Trigger,
+    /// When it last came to nothing.
+    pub(super) failed_at: Option<Time>,
+    /// It came to nothing again although the endpoint had deleted others in between.
+    pub(super) relapsed: bool,
     /// A lone ID that was rejected while the endpoint rejected everything: its second trial.
     pub(super) reviewed: bool,
     /// The latest answer about it.
@@ -84,6 +88,8 @@ pub(super) struct LastAnswer {
 pub(super) struct Condemned {
     pub(super) batch: Batch,
     pub(super) key: ItemKey,
+    /// When it was rejected.
+    pub(super) since: Time,
 }
 
 /// A call under way.

@@ -21,13 +21,14 @@ impl Engine {
         if self.calls.len() >= self.settings.concurrency_max || self.drain == Some(Drain::Done) {
             return false;
         }
-        if !self.monitor.is_healthy() {
-            return self.drain.is_none() && self.advance_probe(now);
+        if !self.monitor.is_healthy() || self.ledger.is_none() {
+            self.pace_wait = None;
+            return !self.monitor.is_healthy() && self.drain.is_none() && self.advance_probe(now);
         }
-        if self.ledger.is_none() {
+        let Some((candidate, _)) = self.candidate(now) else {
+            self.pace_wait = None;
             return false;
-        }
-        let Some((candidate, _)) = self.candidate(now) else { return false };
+        };
         if now < self.pace.opens_at() {
             self.pace_wait.get_or_insert(now);
             return false;
@@ -54,14 +55,15 @@ impl Engine {
             Some(_) => Time::default(),
             None => self.items.since(lane[0]) + self.settings.linger,
         });
-        let suspects = self.suspects.iter().map(|batch| batch.due);
+        let suspects = self.suspects_on_call().map(|(_, batch)| batch.due);
         lanes.chain(suspects).min().map(|ready| ready.max(opens_at))
     }
 
     /// Whether a call can leave before `end` if nothing changes.
     pub(super) fn can_call_before(&self, end: Time, now: Time) -> bool {
         // In a drain nobody waits for a backoff: what isn't due now is given back.
-        self.monitor.is_healthy() && self.candidate(now).is_some() && self.pace.opens_at() < end
+        let may_call = self.monitor.is_healthy() && self.ledger.is_some();
+        may_call && self.candidate(now).is_some() && self.pace.opens_at() < end
     }
 
     /// The ready candidate that has waited longest.
@@ -70,9 +72,25 @@ impl Engine {
             let trigger = self.lane_trigger(*slot, Some(now))?;
             Some((Candidate::Lane(*slot, trigger), self.items.since(lane[0])))
         });
-        let suspects = self.suspects.iter().enumerate().filter(|(_, batch)| batch.due <= now);
+        let suspects = self.suspects_on_call().filter(|(_, batch)| batch.due <= now);
         let suspects = suspects.map(|(place, batch)| (Candidate::Suspect(place), batch.due));
         lanes.chain(suspects).min_by_key(|(_, since)| *since)
+    }
+
+    /// The suspects that may be called once they are due, with their places.
+    ///
+    /// Of those that relapsed one at a time, until something is deleted: together their failures would prove
+    /// nothing about any of them.
+    fn suspects_on_call(&self) -> impl Iterator<Item = (usize, &Batch)> {
+        let called = self.calls.iter().find_map(|call| match &call.load {
+            Load::Suspect(batch) if batch.relapsed => Some(batch.number),
+            Load::Fresh(_) | Load::Suspect(_) | Load::Probe(..) | Load::Control => None,
+        });
+        let failed = || self.suspects.iter().find(|b| b.relapsed && self.monitor.implicates(b.number));
+        let on_trial = called.or_else(|| failed().map(|batch| batch.number));
+        let may =
+            move |batch: &Batch| !batch.relapsed || on_trial.is_none_or(|number| number == batch.number);
+        self.suspects.iter().enumerate().filter(move |(_, batch)| may(batch))
     }
 
     /// Why the lane is ready, if it is; without `now`, whether it is regardless of the time.
@@ -111,6 +129,8 @@ impl Engine {
             strikes: 0,
             due: now,
             trigger,
+            failed_at: None,
+            relapsed: false,
             reviewed: false,
             last: None,
         };
@@ -143,9 +163,9 @@ impl Engine {
             return false;
         }
         self.probes += 1;
-        if self.monitor.rejects_all()
-            && (self.probes % 2 == 1 || !self.has_payload())
-            && let Some((namespace, id)) = self.control.clone()
+        // Every other probe is the control: what is in hand may be what fails.
+        if (self.probes.is_multiple_of(2) || !self.has_payload())
+            && let Some((namespace, id)) = self.control().cloned()
         {
             self.monitor.probe_left();
             let call = self.probe_call(namespace, id, 1, Duration::ZERO);
@@ -163,8 +183,18 @@ impl Engine {
 
     /// Whether there is anything to probe with, or to be had for it.
     fn can_probe(&self) -> bool {
-        let control = self.monitor.rejects_all() && self.control.is_some();
-        control || self.has_payload() || self.released
+        self.control().is_some() || self.has_payload() || self.released
+    }
+
+    /// An ID deleted before, unless it was asked for anew and is under way.
+    fn control(&self) -> Option<&(Option<Namespace>, Id)> {
+        let control = self.control.as_ref();
+        control.filter(|(namespace, id)| {
+            let same = |key: &ItemKey| {
+                self.items.id(*key) == id && self.items.namespace_of(*key) == namespace.as_ref()
+            };
+            !self.calls.iter().any(|call| call.load.items().iter().any(same))
+        })
     }
 
     fn has_payload(&self) -> bool {
@@ -174,7 +204,7 @@ impl Engine {
     /// Takes one ID as a probe, from the sources in turn; a failed one goes to the end of where it came from.
     fn take_probe(&mut self) -> Option<(ItemKey, Slot, ProbeSource)> {
         let from_lane = |engine: &mut Self| {
-            let turn = usize::try_from(engine.probes / 2).unwrap_or(0) % engine.lanes.len().max(1);
+            let turn = usize::try_from(engine.probes / 4).unwrap_or(0) % engine.lanes.len().max(1);
             let (slot, lane) = engine.lanes.iter_mut().nth(turn)?;
             let (slot, key) = (*slot, lane.pop_front()?);
             if lane.is_empty() {
@@ -191,7 +221,7 @@ impl Engine {
             engine.suspects.rotate_left(1);
             Some((key, slot, ProbeSource::Suspect(number)))
         };
-        if self.probes.is_multiple_of(2) {
+        if (self.probes / 2).is_multiple_of(2) {
             from_lane(self).or_else(|| from_suspects(self))
         } else {
             from_suspects(self).or_else(|| from_lane(self))
@@ -230,18 +260,22 @@ impl Engine {
     }
 
     /// IDs a call may hold at present.
-    fn batch_max(&self) -> usize {
+    pub(super) fn batch_max(&self) -> usize {
         self.shrunk.map_or(self.settings.batch_max, |(max, _)| max)
     }
 }
 
 impl Load {
     /// Items that are under way with it.
-    pub(super) fn len(&self) -> usize {
+    pub(super) fn items(&self) -> &[ItemKey] {
         match self {
-            Self::Fresh(batch) | Self::Suspect(batch) => batch.items.len(),
-            Self::Probe(..) => 1,
-            Self::Control => 0,
+            Self::Fresh(batch) | Self::Suspect(batch) => &batch.items,
+            Self::Probe(key, _) => std::slice::from_ref(key),
+            Self::Control => &[],
         }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.items().len()
     }
 }

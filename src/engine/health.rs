@@ -42,15 +42,14 @@ pub struct Outage {
 
 /// Whom the failures since the last success belong to.
 ///
-/// A failure is charged to its batch only if it stands between two successes of others: then the endpoint was
-/// healthy around it, and what differed was the batch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A failure is charged to its batch only if it stands between two successes, and either all failures between them
+/// are its own, or they were too few to open the breaker: then the endpoint was healthy around it, and what
+/// differed was the batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Streak {
-    /// The last call succeeded.
-    Clean,
-    /// All of this many failures since the last success are of one batch.
-    One(BatchNumber, u32),
-    /// Several batches failed, or nothing has succeeded yet: it proves nothing about any of them.
+    /// These batches failed since the last success, each with the time of its last failure.
+    Of(Vec<(BatchNumber, Time)>),
+    /// Too many failed, or nothing has succeeded yet: it proves nothing about any of them.
     Mixed,
 }
 
@@ -62,6 +61,7 @@ pub(super) struct Monitor {
     trouble_since: Option<Time>,
     failures_in_row: u32,
     streak: Streak,
+    succeeded_at: Option<Time>,
     rejections: u32,
     rejection_code: Option<CompactString>,
     threshold: u32,
@@ -75,6 +75,7 @@ impl Monitor {
             trouble_since: None,
             failures_in_row: 0,
             streak: Streak::Mixed,
+            succeeded_at: None,
             rejections: 0,
             rejection_code: None,
             threshold,
@@ -100,6 +101,19 @@ impl Monitor {
         self.failures_in_row
     }
 
+    /// Whether a call that left after `time` has deleted IDs.
+    pub(super) fn succeeded_since(&self, time: Time) -> bool {
+        self.succeeded_at.is_some_and(|succeeded| succeeded > time)
+    }
+
+    /// Whether `batch` failed since the last success, and may yet be charged with it.
+    pub(super) fn implicates(&self, batch: BatchNumber) -> bool {
+        match &self.streak {
+            Streak::Of(batches) => batches.iter().any(|(number, _)| *number == batch),
+            Streak::Mixed => false,
+        }
+    }
+
     pub(super) fn threshold(&self) -> u32 {
         self.threshold
     }
@@ -114,30 +128,33 @@ impl Monitor {
         self.outage().filter(|outage| !outage.probing).map(|outage| outage.next_probe)
     }
 
-    /// IDs were deleted, by a call of `batch` if it was one of a batch. Returns the batch that earlier failures
-    /// are now charged to, and how many they were.
-    pub(super) fn succeeded(&mut self, batch: Option<BatchNumber>) -> Option<(BatchNumber, u32)> {
-        let charged = match self.streak {
-            Streak::One(number, failures) if batch != Some(number) => Some((number, failures)),
-            Streak::One(..) | Streak::Clean | Streak::Mixed => None,
+    /// A call that left at `departed` has deleted IDs. Returns the batches that earlier failures are now charged
+    /// to; those that failed while the call was under way wait for the next one.
+    pub(super) fn succeeded(&mut self, departed: Time) -> Vec<BatchNumber> {
+        let (charged, pending) = match std::mem::replace(&mut self.streak, Streak::Mixed) {
+            Streak::Of(batches) => batches.into_iter().partition(|(_, failed)| *failed <= departed),
+            Streak::Mixed => (Vec::new(), Vec::new()),
         };
-        self.streak = Streak::Clean;
+        self.streak = Streak::Of(pending);
+        self.succeeded_at = self.succeeded_at.max(Some(departed));
         self.failures_in_row = 0;
         self.rejections = 0;
         self.trouble_since = None;
         self.health = Health::Healthy;
-        charged
+        charged.into_iter().map(|(number, _)| number).collect()
     }
 
     /// A call of `batch` came to nothing; with `opens`, enough of these in a row open the breaker.
     pub(super) fn failed(&mut self, batch: BatchNumber, opens: bool, cause: &str, now: Time) {
         self.trouble_since.get_or_insert(now);
         self.failures_in_row = self.failures_in_row.saturating_add(1);
-        self.streak = match self.streak {
-            Streak::Clean => Streak::One(batch, 1),
-            Streak::One(number, failures) if number == batch => Streak::One(number, failures + 1),
-            Streak::One(..) | Streak::Mixed => Streak::Mixed,
-        };
+        if let Streak::Of(batches) = &mut self.streak {
+            batches.retain(|(number, _)| *number != batch);
+            batches.push((batch, now));
+            if batches.len() > 1 && self.failures_in_row >= self.threshold {
+                self.streak = Streak::Mixed;
+            }
+        }
         match &mut self.health {
             Health::Healthy if opens && self.failures_in_row >= self.threshold => self.open(cause, now),
             Health::Healthy => {}
@@ -204,11 +221,11 @@ impl Monitor {
         }
     }
 
-    /// The probe under way came to nothing; the next one follows later. `batch` is the one its ID is of, if any.
-    pub(super) fn probe_failed(&mut self, batch: Option<BatchNumber>, now: Time, rng: &mut fastrand::Rng) {
-        match self.streak {
-            Streak::One(number, _) if batch == Some(number) => {}
-            Streak::One(..) | Streak::Clean | Streak::Mixed => self.streak = Streak::Mixed,
+    /// The probe under way came to nothing; the next one follows later. If it `tells` about the endpoint, it
+    /// exonerates the batches that failed.
+    pub(super) fn probe_failed(&mut self, tells: bool, now: Time, rng: &mut fastrand::Rng) {
+        if tells {
+            self.streak = Streak::Mixed;
         }
         let Self { health, probe, .. } = self;
         if let Health::Open(outage) | Health::Blocked(outage) = health {

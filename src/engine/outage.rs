@@ -24,6 +24,9 @@ impl Engine {
             self.drop_lanes();
             return true;
         }
+        if self.resume_at().is_some_and(|due| due <= now) {
+            return self.resume_for_payload(now);
+        }
         if self.release_at().is_none_or(|due| now < due) {
             return false;
         }
@@ -32,6 +35,7 @@ impl Engine {
             self.monitor.open("has asked to slow down since, and accepted nothing", now);
         }
         self.released = true;
+        self.monitor.restart_trouble(now);
         self.keep_probe_payload();
         self.give_back_all(false);
         self.advance_settlements(now, true);
@@ -41,7 +45,7 @@ impl Engine {
     /// When a long outage is due to be acted upon.
     pub(super) fn outage_deadline(&self) -> Option<Time> {
         let shrunk = self.shrunk.map(|(_, until)| until);
-        [self.release_at(), shrunk].into_iter().flatten().min()
+        [self.release_at(), self.resume_at(), shrunk].into_iter().flatten().min()
     }
 
     /// Gives back every delivery in hand that is not decided yet; with `dying`, also those whose dead letters
@@ -81,6 +85,15 @@ impl Engine {
         }
         let throttled = self.pace.throttled_in_row() > 0;
         let since = self.monitor.trouble_since().filter(|_| throttled || !self.monitor.is_healthy());
+        since.map(|since| since + self.settings.release_after)
+    }
+
+    /// When deliveries are taken again although the outage lasts: a few IDs are all there was, nothing was ever
+    /// deleted to try instead, and if just these IDs are what fails, others must be tried.
+    fn resume_at(&self) -> Option<Time> {
+        let waits = self.released && self.drain.is_none() && !self.monitor.is_healthy();
+        let short = self.control.is_none() && self.items.live() < KEPT_MAX;
+        let since = self.monitor.trouble_since().filter(|_| waits && short);
         since.map(|since| since + self.settings.release_after)
     }
 

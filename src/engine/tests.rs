@@ -1,1 +1,5 @@
-//! Engine tests as data: events in, exact actions out.
+//! Engine tests as data: events in, exact actions out, and nothing left over.
+
+mod bench;
+mod outage;
+mod simulation;

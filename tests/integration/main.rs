@@ -3,6 +3,7 @@
 //! Needs what `deletion-worker demo` needs: `AMQP_URL`, or Docker, or an installed RabbitMQ.
 
 mod basics;
+mod demo;
 mod provide;
 mod proxy;
 mod rabbitmq;

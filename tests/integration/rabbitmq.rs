@@ -4,7 +4,6 @@ use std::fs;
 use std::io::Write;
 use std::path::Path;
 
-use deletion_worker::rabbitmq::Node;
 use lapin::types::FieldTable;
 use serde_json::json;
 use tokio::process::Command;
@@ -17,7 +16,7 @@ const VICTIM: &str = "DELETION_WORKER_TEST_VICTIM";
 
 #[tokio::test]
 async fn durable_messages_survive_stop_and_kill_and_nothing_is_left_after_the_drop() {
-    let mut node = Node::start().await.expect("RabbitMQ is installed");
+    let mut node = broker::node().await;
     let arguments = [json!({ "x-queue-type": "quorum" }), json!({ "x-queue-type": "classic" })];
     for (queue, arguments) in ["quorum", "classic"].iter().zip(arguments) {
         node.management().declare_queue("/", queue, arguments).await.expect("the node serves");
@@ -56,7 +55,7 @@ async fn durable_messages_survive_stop_and_kill_and_nothing_is_left_after_the_dr
 
 #[tokio::test]
 async fn a_memory_alarm_can_be_raised_and_cleared() {
-    let node = Node::start().await.expect("RabbitMQ is installed");
+    let node = broker::node().await;
     let alarms = async || node.ctl(&["eval", "rabbit_alarm:get_alarms()."]).await.expect("the node serves");
     assert_eq!(alarms().await.trim(), "[]");
     node.ctl(&["set_vm_memory_high_watermark", "absolute", "1MB"]).await.expect("the node serves");
@@ -93,7 +92,7 @@ async fn starts_a_node_and_waits_to_be_killed() {
     if std::env::var_os(VICTIM).is_none() {
         return;
     }
-    let node = Node::start().await.expect("RabbitMQ is installed");
+    let node = broker::node().await;
     writeln!(std::io::stdout(), "node in {}", node.directory().display()).expect("our reader waits");
     std::future::pending::<()>().await;
 }

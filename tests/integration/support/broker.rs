@@ -4,9 +4,9 @@ use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use deletion_worker::rabbitmq::{Management, Rabbitmq};
+use deletion_worker::rabbitmq::{Management, Node, Rabbitmq};
 use lapin::{Connection, ConnectionProperties};
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 
 /// Started by whichever test comes first; gone when the process is.
 static SHARED: OnceCell<Rabbitmq> = OnceCell::const_new();
@@ -25,6 +25,14 @@ pub(crate) async fn shared() -> &'static Rabbitmq {
             }
         })
         .await
+}
+
+/// A node of the test's own, to be stopped, killed and alarmed.
+pub(crate) async fn node() -> Node {
+    // One at a time, as the first may have to install RabbitMQ, and starting several at once takes longer.
+    static TURN: Mutex<()> = Mutex::const_new(());
+    let _turn = TURN.lock().await;
+    Rabbitmq::private(|_| ()).await.expect("RabbitMQ is installed, or can be")
 }
 
 /// An empty virtual host on the shared broker.

@@ -1,0 +1,127 @@
+//! An outage is not poison.
+
+use super::bench::{Bench, deleted, rejected, transient};
+use crate::config::OnOutage;
+
+/// Fails the call of `ids` whenever it is made, until the breaker is open.
+fn break_with(bench: &mut Bench, ids: &str) {
+    while bench.engine.monitor.is_healthy() {
+        bench.wait();
+        bench.take();
+        bench.answer(ids, transient());
+    }
+    bench.quiet();
+}
+
+#[test]
+fn an_id_deleted_before_tells_whether_the_endpoint_is_back() {
+    let mut bench = Bench::new();
+    bench.arrive("good");
+    bench.expect_after(1000, &["call linger: good"]);
+    bench.answer("good", deleted());
+    bench.expect(&["ack ..1"]);
+    // This one always fails, and nothing else ever arrives.
+    bench.arrive("poison");
+    let mut calls = 0;
+    while bench.engine.snapshot().messages_unsettled > 0 {
+        bench.wait();
+        for line in bench.take() {
+            match line.as_str() {
+                "dead-letter 2 retries_exhausted: poison" => bench.stored(&[2]),
+                "ack ..2" => {}
+                line => {
+                    calls += 1;
+                    let ids = line.split_once(": ").expect("a call").1;
+                    bench.answer(ids, if ids == "good" { deleted() } else { transient() });
+                }
+            }
+        }
+    }
+    assert!(calls < 50, "{calls} calls");
+    bench.done();
+}
+
+#[test]
+fn a_few_ids_that_always_fail_do_not_keep_a_new_worker_from_the_queue() {
+    let mut bench = Bench::new();
+    bench.arrive("poison");
+    break_with(&mut bench, "poison");
+    let mut given_back = false;
+    // Nothing was ever deleted, and all that is in hand fails: new messages are the only hope.
+    while !given_back {
+        bench.wait();
+        for line in bench.take() {
+            match line.as_str() {
+                "call probe: poison" => bench.answer("poison", transient()),
+                "give back ..1" => given_back = true,
+                "cancel" => bench.cancelled(),
+                line => panic!("{line}"),
+            }
+        }
+    }
+    loop {
+        bench.wait();
+        match bench.take().as_slice() {
+            [line] if line == "call probe: poison" => bench.answer("poison", transient()),
+            [line] if line == "cancel" => bench.cancelled(),
+            [line] if line == "consume" => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    bench.rearrive("poison");
+    bench.arrive("good");
+    loop {
+        bench.wait();
+        match bench.take().as_slice() {
+            [line] if line == "call probe: poison" => bench.answer("poison", transient()),
+            [line] if line == "call probe: good" => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    bench.answer("good", deleted());
+    assert!(bench.engine.monitor.is_healthy());
+    bench.take();
+}
+
+#[test]
+fn failures_that_count_at_once_are_not_counted_again() {
+    let mut bench = Bench::with(|settings| settings.on_outage = OnOutage::DeadLetter);
+    bench.arrive("good0");
+    bench.pass(1000);
+    bench.take();
+    bench.answer("good0", deleted());
+    bench.expect(&["ack ..1"]);
+    bench.arrive("flaky");
+    for failure in 1..=2 {
+        bench.wait();
+        bench.take();
+        bench.answer("flaky", transient());
+        bench.quiet();
+        assert_eq!(bench.engine.suspects[0].strikes, failure);
+        assert_eq!(bench.engine.monitor.failures_in_row(), 1);
+        let good = format!("good{failure}");
+        bench.arrive(&good);
+        bench.pass(1000);
+        bench.take();
+        bench.answer(&good, deleted());
+        bench.take();
+    }
+    bench.answer("flaky", deleted());
+    bench.take();
+}
+
+#[test]
+fn a_probe_that_is_rejected_shows_that_the_endpoint_is_back() {
+    let mut bench = Bench::new();
+    bench.arrive("a");
+    bench.arrive("b");
+    break_with(&mut bench, "a b");
+    bench.expect_after(1000, &["call probe: a"]);
+    bench.answer("a", rejected());
+    bench.expect(&["call retry: b"]);
+    bench.answer("b", deleted());
+    bench.expect(&["dead-letter 1 rejected: a"]);
+    bench.stored(&[1]);
+    bench.expect(&["ack ..2"]);
+    bench.done();
+}
