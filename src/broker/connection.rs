@@ -37,7 +37,7 @@ const ATTEMPTS_MAX: usize = 4;
 /// Between two rounds through all addresses, less up to half by chance.
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long the broker may take to answer.
-pub(crate) const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
+pub(super) const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 /// How long a polite goodbye may take.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 

@@ -1,12 +1,17 @@
 //! Exchanges, queues and bindings: created, or looked for.
 
+use std::time::Duration;
+
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{Channel, ExchangeKind};
 
-use super::connection::{ANSWER_DEADLINE, Line};
+use super::connection::Line;
 use super::fault::{Fault, code, reply_code, words};
 use crate::config::{Amqp, DeadLetter, Declare, QueueType};
+
+/// How long the broker may take about a queue: a replicated one first has to find a leader.
+const DEADLINE: Duration = Duration::from_secs(15);
 
 /// The names on the broker, fit for AMQP.
 #[derive(Clone, Debug)]
@@ -160,7 +165,7 @@ pub(crate) async fn attempt<T>(
     thing: &Thing<'_>,
     work: impl Future<Output = lapin::Result<T>>,
 ) -> Result<T, Fault> {
-    let done = line.within(&format!("answer about {thing}"), ANSWER_DEADLINE, work).await?;
+    let done = line.within(&format!("answer about {thing}"), DEADLINE, work).await?;
     done.map_err(|error| refusal(line.whereabouts(), thing, &error))
 }
 

@@ -5,10 +5,13 @@ mod raw;
 
 use std::collections::BTreeSet;
 
-use self::bench::{Bench, Proxy, Shell, pattern};
 use deletion_worker::broker::{Command, Event, Extent};
 use deletion_worker::delivery::{Obituary, Reason, Tag};
+use deletion_worker::rabbitmq::Node;
 use lapin::types::AMQPValue;
+
+use self::bench::{Bench, Proxy, Shell, pattern};
+use crate::support::{PATIENCE, wait_for};
 
 #[tokio::test]
 async fn messages_are_consumed_acked_and_gone() {
@@ -145,7 +148,7 @@ async fn a_stopped_broker_is_met_within_two_seconds_of_its_return() {
     let mut proxy = Proxy::start(&bench.url).await;
     proxy.refuse().await;
     let mut shell = Shell::start(&bench.config_through(&proxy));
-    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    proxy.wait_for_connections(3).await;
     proxy.forward().await;
     let back = std::time::Instant::now();
     shell.consume().await;
@@ -249,9 +252,9 @@ async fn a_dead_letter_waits_for_its_exchange() {
     shell.command(Command::DeadLetter(Tag(1), obituary()));
     shell.command(Command::DeadLetter(Tag(2), obituary()));
     // Unroutable now, and the exchange itself is missing next.
-    shell.nothing_dead_lettered().await;
+    shell.dead_letters_refused().await;
     bench.delete_dead_exchange().await;
-    shell.nothing_dead_lettered().await;
+    shell.dead_letters_refused().await;
     bench.restore_dead().await;
     assert_eq!(shell.dead_lettered(2).await.len(), 2);
     shell.command(Command::Ack(Extent::UpTo(Tag(2))));
@@ -324,6 +327,85 @@ async fn a_message_that_cannot_be_read_is_isolated_and_named() {
     shell.arrivals(600).await;
     shell.command(Command::Ack(Extent::UpTo(Tag(600))));
     assert_eq!(shell.close().await, 0);
+}
+
+#[tokio::test]
+async fn an_alarm_holds_up_dead_letters_and_no_acks() {
+    let node = Node::start().await.expect("RabbitMQ is installed");
+    let bench = Bench::at(&node.amqp_url("/"), "alarmed").await;
+    let mut shell = Shell::start(&bench.config);
+    shell.consume().await;
+    bench.publish(40).await;
+    shell.arrivals(40).await;
+    node.ctl(&["set_vm_memory_high_watermark", "absolute", "1MB"]).await.expect("the node serves");
+    let alarms = async || node.ctl(&["eval", "rabbit_alarm:get_alarms()."]).await.expect("the node serves");
+    wait_for("the alarm", PATIENCE, async || alarms().await.contains("memory")).await;
+    for tag in 1..=20 {
+        shell.command(Command::DeadLetter(Tag(tag), obituary()));
+    }
+    for tag in 21..=40 {
+        shell.command(Command::Ack(Extent::One(Tag(tag))));
+    }
+    let unacked = async || {
+        let counts =
+            node.ctl(&["-q", "list_queues", "--no-table-headers", "name", "messages_unacknowledged"]);
+        counts.await.expect("the node serves")
+    };
+    wait_for("acks to pass", PATIENCE, async || unacked().await.contains("alarmed\t20")).await;
+    let blocked = async || {
+        let states = node.ctl(&["-q", "list_connections", "--no-table-headers", "state"]);
+        states.await.expect("the node serves")
+    };
+    wait_for("a blocked publisher", PATIENCE, async || blocked().await.contains("blocked")).await;
+    node.ctl(&["set_vm_memory_high_watermark", "0.4"]).await.expect("the node serves");
+    assert_eq!(shell.dead_lettered(20).await.len(), 20);
+    shell.command(Command::Ack(Extent::UpTo(Tag(20))));
+    assert_eq!(shell.close().await, 0);
+    bench.wait_for_dead(20).await;
+    assert_eq!(bench.depth().await, 0);
+}
+
+#[tokio::test]
+async fn messages_held_too_long_end_the_session_with_the_cause() {
+    let node = Node::start().await.expect("RabbitMQ is installed");
+    let impatient = "application:set_env(rabbit, consumer_timeout, 3000), \
+                     application:set_env(rabbit, channel_tick_interval, 500).";
+    node.ctl(&["eval", impatient]).await.expect("the node serves");
+    let bench = Bench::at(&node.amqp_url("/"), "impatient").await;
+    let mut shell = Shell::start(&bench.config);
+    shell.consume().await;
+    bench.publish(1).await;
+    shell.arrivals(1).await;
+    let (reason, _) = shell.down().await;
+    assert!(reason.contains("consumer_timeout"), "{reason}");
+    shell.consume().await;
+    assert!(shell.arrivals(1).await[0].redelivered);
+    shell.command(Command::Ack(Extent::UpTo(Tag(1))));
+    assert_eq!(shell.close().await, 0);
+}
+
+#[tokio::test]
+async fn a_killed_broker_brings_back_what_was_not_acked() {
+    let mut node = Node::start().await.expect("RabbitMQ is installed");
+    let bench = Bench::at(&node.amqp_url("/"), "killed").await;
+    Shell::start(&bench.config).up_and_close().await;
+    // A quorum queue whose node is killed within a second of its creation never finds a leader again (3.10.8).
+    node.stop().await.expect("stopped");
+    node.start_again().await.expect("started");
+    let bench = Bench::at(&node.amqp_url("/"), "killed").await;
+    let mut shell = Shell::start(&bench.config);
+    shell.consume().await;
+    bench.publish(100).await;
+    shell.arrivals(100).await;
+    node.kill().await.expect("killed");
+    shell.down().await;
+    node.start_again().await.expect("started");
+    shell.consume().await;
+    shell.arrivals(100).await;
+    shell.command(Command::Ack(Extent::UpTo(Tag(100))));
+    assert_eq!(shell.close().await, 0);
+    let bench = Bench::at(&node.amqp_url("/"), "killed").await;
+    bench.wait_for_depth(0).await;
 }
 
 mod publish {

@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use super::raw;
-use crate::support::broker::{Vhost, vhost};
+use crate::support::broker::{Vhost, connect, vhost};
 
 const DEADLINE: Duration = Duration::from_secs(60);
 
@@ -34,7 +34,7 @@ pub(crate) struct Bench {
     pub(crate) url: String,
     pub(crate) config: Config,
     connection: Connection,
-    _vhost: Vhost,
+    _vhost: Option<Vhost>,
 }
 
 impl Bench {
@@ -48,8 +48,14 @@ impl Bench {
     /// With names only.
     pub(crate) async fn fresh(name: &str) -> Self {
         let vhost = vhost().await;
-        let connection = within("connect", vhost.connect()).await;
-        Self { url: vhost.url.clone(), config: config(&vhost.url, name), connection, _vhost: vhost }
+        let bench = Self::at(&vhost.url, name).await;
+        Self { _vhost: Some(vhost), ..bench }
+    }
+
+    /// On a broker of one's own, with names only.
+    pub(crate) async fn at(url: &str, name: &str) -> Self {
+        let connection = within("connect", connect(url)).await;
+        Self { url: url.to_owned(), config: config(url, name), connection, _vhost: None }
     }
 
     pub(crate) fn config_at(&self, url: &str) -> Config {
@@ -304,18 +310,12 @@ impl Shell {
         }
     }
 
-    /// For as long as two attempts take.
-    pub(crate) async fn nothing_dead_lettered(&mut self) {
-        let stored = async {
-            loop {
-                match self.broker.events.recv().await {
-                    Some(Event::DeadLettersRefused(_)) => {}
-                    event => break event,
-                }
-            }
-        };
-        let event = tokio::time::timeout(Duration::from_millis(1_500), stored).await;
-        assert!(event.is_err(), "{event:?}");
+    /// Waits until a dead letter was refused; none is stored meanwhile.
+    pub(crate) async fn dead_letters_refused(&mut self) {
+        match self.event().await {
+            Event::DeadLettersRefused(_) => {}
+            event => panic!("{event:?}"),
+        }
     }
 
     pub(crate) async fn down(&mut self) -> (String, u64) {
