@@ -126,7 +126,9 @@ impl Plan {
 fn settings(rng: &mut fastrand::Rng) -> Settings {
     let batch_max = [1, 2, 3, 5, 8, 40][rng.usize(..6)];
     let concurrency_max = rng.usize(1..=4);
-    let auto = (2 * concurrency_max + 1) * batch_max;
+    // A window that IDs that always fail can fill shows nothing else; there are three of them at most.
+    let least = batch_max.max(5);
+    let auto = ((2 * concurrency_max + 1) * batch_max).max(least);
     Settings {
         batch_max,
         linger: Duration::from_millis([0, 20, 1_000][rng.usize(..3)]),
@@ -137,9 +139,9 @@ fn settings(rng: &mut fastrand::Rng) -> Settings {
         retry_after_max: Duration::from_secs(20),
         failure_threshold: rng.u32(1..=6),
         probe: Ladder::new(Duration::from_secs(1), Duration::from_secs(60), 2.0),
-        release_after: Duration::from_secs([20, 60, 300][rng.usize(..3)]),
+        release_after: Duration::from_secs([60, 120, 300][rng.usize(..3)]),
         on_outage: if rng.u8(..6) == 0 { OnOutage::DeadLetter } else { OnOutage::Hold },
-        prefetch: if rng.bool() { auto } else { rng.usize(batch_max..=auto) },
+        prefetch: if rng.bool() { auto } else { rng.usize(least..=auto) },
         namespace: rng.bool().then(|| Namespace::new("default").expect("fit")),
         grace: Duration::from_secs(rng.u64(1..=25)),
         dry_run: false,
