@@ -6,6 +6,7 @@
 mod address;
 pub(crate) mod connection;
 mod dead_letter;
+pub(crate) mod desk;
 pub(crate) mod fault;
 mod muffle;
 mod pace;

@@ -94,6 +94,15 @@ enum Command {
     ///
     /// In a Dockerfile: HEALTHCHECK CMD ["/deletion-worker", "healthcheck"]
     Healthcheck(healthcheck::Args),
+    /// Run the whole system on this machine, and check what comes of it
+    ///
+    /// Gets a RabbitMQ (AMQP_URL, Docker, an installed rabbitmq-server, or Debian's package, in that order), starts a mock of
+    /// the endpoint and a worker, and publishes requests with duplicates, messages of many IDs, malformed ones and bad IDs,
+    /// while the endpoint throttles, fails and recovers. Ends by itself with a summary that is checked against the mock's and
+    /// the broker's own counts; exits with 1 if they disagree. Nothing is left running, and nothing of yours is touched.
+    ///
+    /// Example: deletion-worker demo --messages 10000
+    Demo(demo::Args),
     /// Publish deletion requests
     ///
     /// Checks all IDs before anything is sent, then publishes them to amqp.exchange and waits for the broker to confirm
@@ -176,6 +185,7 @@ impl Cli {
                 publish::run(args, &config, &mut io::stdout().lock()).await?;
             }
             Command::MockEndpoint(args) => mock_endpoint::run(*args).await?,
+            Command::Demo(args) => demo::run(&args).await?,
             Command::Healthcheck(args) => healthcheck::run(&args, &sources, &mut io::stdout().lock()).await?,
         }
         Ok(ExitCode::SUCCESS)

@@ -7,7 +7,7 @@ use compact_str::CompactString;
 use crate::id::Id;
 use crate::request::{Malformed, Request};
 
-/// A delivery tag: its deliveries count up from 1 without a gap on each channel, in delivery order.
+/// A delivery tag: they count up from 1 on each channel, in delivery order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tag(pub u64);
 

@@ -1,7 +1,5 @@
 //! What goes wrong with a broker, classified by AMQP's reply codes and never by their texts.
 
-use std::fmt;
-
 use lapin::ErrorKind;
 
 /// AMQP reply codes that a decision hangs on.
@@ -23,7 +21,8 @@ pub(crate) mod code {
 }
 
 /// Why a connection could not be had, or ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{sentence}")]
 pub(crate) struct Fault {
     /// What may be done about it.
     pub(crate) nature: Nature,
@@ -58,12 +57,6 @@ impl Fault {
 
     pub(crate) fn is_lasting(&self) -> bool {
         self.nature == Nature::Lasting
-    }
-}
-
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.sentence)
     }
 }
 

@@ -60,6 +60,11 @@ fn local(listen: SocketAddr) -> Url {
 
 /// The first line of a good answer; a bad one is an error.
 async fn ask(url: &Url) -> anyhow::Result<String> {
+    fetch(url).await.map(|body| first_line(&body))
+}
+
+/// The body of a good answer; a bad one is an error.
+pub(super) async fn fetch(url: &Url) -> anyhow::Result<String> {
     let port = url.port_or_known_default().expect("http has a port");
     let stream = match url.host().expect("http has a host") {
         Host::Domain(name) => TcpStream::connect((name, port)).await,
@@ -80,9 +85,12 @@ fn judge(answer: &str) -> anyhow::Result<String> {
     let (Some(status), Some((_, body))) = (status, answer.split_once("\r\n\r\n")) else {
         bail!("no answer in HTTP, but {}", Shown(answer));
     };
-    let line = body.lines().next().unwrap_or_default().replace(crate::log::is_harmful, "?");
-    ensure!(status == 200, "{line} (HTTP {status})");
-    Ok(line)
+    ensure!(status == 200, "{} (HTTP {status})", first_line(body));
+    Ok(body.to_owned())
+}
+
+fn first_line(body: &str) -> String {
+    body.lines().next().unwrap_or_default().replace(crate::log::is_harmful, "?")
 }
 
 fn admin_url(text: &str) -> Result<Url, String> {
@@ -111,7 +119,10 @@ mod tests {
 
     #[test]
     fn only_a_200_is_good() {
-        let judged = |answer: &str| judge(answer).map_err(|error| error.to_string());
+        let judged = |answer: &str| match judge(answer) {
+            Ok(body) => Ok(first_line(&body)),
+            Err(error) => Err(error.to_string()),
+        };
         let answer =
             |status: &str, body: &str| judged(&format!("HTTP/1.1 {status}\r\ndate: now\r\n\r\n{body}"));
         assert_eq!(answer("200 OK", "ok\n"), Ok("ok".into()));

@@ -12,7 +12,7 @@ pub(super) const GAP_PATIENCE: Duration = Duration::from_millis(500);
 
 /// The deliveries in hand, by tag.
 ///
-/// Tags are contiguous from 1 in each epoch, so a delivery's place is its tag less the first one's.
+/// Tags count up from 1 in each epoch, so a delivery's place is its tag less the first one's.
 #[derive(Debug)]
 pub(super) struct Ledger {
     /// The tag of `entries[0]`.
@@ -80,12 +80,16 @@ impl Ledger {
         self.in_hand
     }
 
-    /// Enters the next delivery, with `remaining` IDs outstanding; with none it is deleted already.
+    /// Enters the next delivery, with `remaining` IDs outstanding; with none it is deleted already. Tags that are
+    /// skipped were given back by the broker shell when the consumer was cancelled, before we heard of them.
     ///
     /// # Panics
-    /// If `tag` is not the one after the last: the broker shell ends the epoch before it lets that through.
+    /// If `tag` was entered before: tags only grow within an epoch.
     pub(super) fn enter(&mut self, tag: Tag, remaining: u32, age: Option<Duration>, now: Time) {
-        assert_eq!(tag.0, self.first + self.entries.len() as u64, "tags are contiguous within an epoch");
+        let next = self.first + self.entries.len() as u64;
+        assert!(tag.0 >= next, "{tag:?} comes after {next}");
+        let skipped = Entry { remaining: 0, state: State::Sent, born: None };
+        self.entries.extend((next..tag.0).map(|_| skipped));
         let born = age.and_then(|age| Some(millis(now.elapsed())? - millis(age)?));
         self.entries.push_back(Entry { remaining, state: State::Open, born });
         self.in_hand += 1;

@@ -1,5 +1,6 @@
 //! The part of RabbitMQ's HTTP API that the demo and the tests need.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use reqwest::{Method, StatusCode};
@@ -128,6 +129,13 @@ impl Management {
     /// Deletes a virtual host and everything in it, and closes its connections.
     pub async fn delete_vhost(&self, vhost: &str) -> Result<()> {
         self.send(Method::DELETE, &["vhosts", vhost], None).await.map(drop)
+    }
+
+    /// The names of all virtual hosts.
+    pub async fn vhosts(&self) -> Result<Vec<String>> {
+        let all: Vec<BTreeMap<String, Value>> = self.read(Method::GET, &["vhosts"], None).await?;
+        let name = |vhost: &BTreeMap<String, Value>| Some(vhost.get("name")?.as_str()?.to_owned());
+        Ok(all.iter().filter_map(name).collect())
     }
 
     /// Creates a user without any permission, or changes its password and tags (`administrator`, or none: a user
