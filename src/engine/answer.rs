@@ -150,6 +150,11 @@ impl Engine {
         batch.failures += 1;
         batch.relapsed |= batch.failed_at.is_some_and(|failed| self.monitor.succeeded_since(failed));
         batch.failed_at = Some(now);
+        let alone = batch.items.len() == 1;
+        if alone && !batch.failed_alone {
+            batch.strikes = 0;
+        }
+        batch.failed_alone = alone;
         batch.trigger = Trigger::Retry;
         batch.due = now + self.settings.retry.delay(batch.failures, &mut self.rng);
         batch.last = Some(answer.into());
@@ -225,6 +230,7 @@ impl Engine {
             due: now,
             trigger: Trigger::Retry,
             failed_at: None,
+            failed_alone: false,
             relapsed: false,
             reviewed: false,
             last: None,
@@ -235,7 +241,7 @@ impl Engine {
     fn charge(&mut self, number: BatchNumber, now: Time) {
         if let Some(place) = self.suspects.iter().position(|batch| batch.number == number) {
             let Some(mut batch) = self.suspects.remove(place) else { return };
-            batch.strikes += 1;
+            batch.strike();
             self.judge(batch, now);
             return;
         }
@@ -243,7 +249,7 @@ impl Engine {
             if let Load::Suspect(batch) = &mut call.load
                 && batch.number == number
             {
-                batch.strikes += 1;
+                batch.strike();
             }
         }
     }
@@ -281,6 +287,7 @@ impl Engine {
                 due: now,
                 trigger: Trigger::Split,
                 failed_at: None,
+                failed_alone: false,
                 relapsed: false,
                 reviewed: false,
                 last: batch.last.clone(),
@@ -353,6 +360,13 @@ impl Engine {
             self.pronounce(condemned, now);
         }
         true
+    }
+}
+
+impl Batch {
+    /// Charges a strike, unless it is for a failure in company that is gone by now.
+    fn strike(&mut self) {
+        self.strikes += u32::from(self.items.len() > 1 || self.failed_alone);
     }
 }
 

@@ -67,6 +67,8 @@ pub(super) struct Batch {
     pub(super) trigger: Trigger,
     /// When it last came to nothing.
     pub(super) failed_at: Option<Time>,
+    /// It was a lone ID then: strikes in company prove nothing about the one that is left.
+    pub(super) failed_alone: bool,
     /// It came to nothing again although the endpoint had deleted others in between.
     pub(super) relapsed: bool,
     /// A lone ID that was rejected while the endpoint rejected everything: its second trial.

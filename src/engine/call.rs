@@ -130,6 +130,7 @@ impl Engine {
             due: now,
             trigger,
             failed_at: None,
+            failed_alone: false,
             relapsed: false,
             reviewed: false,
             last: None,

@@ -154,9 +154,12 @@ impl Ledger {
     /// Appends the settlements that may go out: the decided prefix in as few frames as it takes, and with
     /// `singly` also what lies beyond a gap.
     pub(super) fn settle(&mut self, now: Time, singly: bool, settlements: &mut Vec<Settlement>) {
-        self.settle_prefix(settlements);
-        if self.decided == 0 {
+        let any = self.settle_prefix(settlements);
+        if any || self.decided == 0 {
+            // A gap that moves on is closing.
             self.gap_since = None;
+        }
+        if self.decided == 0 {
             return;
         }
         let since = *self.gap_since.get_or_insert(now);
@@ -171,8 +174,9 @@ impl Ledger {
         self.gap_since.map(|since| since + GAP_PATIENCE)
     }
 
-    /// Pops the decided prefix, one settlement for each run of deliveries that share its kind.
-    fn settle_prefix(&mut self, settlements: &mut Vec<Settlement>) {
+    /// Pops the decided prefix, one settlement for each run of deliveries that share its kind. Returns whether
+    /// there was one.
+    fn settle_prefix(&mut self, settlements: &mut Vec<Settlement>) -> bool {
         let mut run: Option<(bool, Tag)> = None;
         while let Some(entry) = self.entries.front() {
             let tag = Tag(self.first);
@@ -196,6 +200,7 @@ impl Ledger {
         }
         // The last decided tag, never one already sent: acknowledging a tag twice kills the channel.
         settlements.extend(run.map(|(ack, last)| settlement(ack, Extent::UpTo(last))));
+        run.is_some()
     }
 
     fn settle_beyond_gap(&mut self, settlements: &mut Vec<Settlement>) {

@@ -125,3 +125,31 @@ fn a_probe_that_is_rejected_shows_that_the_endpoint_is_back() {
     bench.expect(&["ack ..2"]);
     bench.done();
 }
+
+#[test]
+fn strikes_in_company_do_not_count_against_the_one_that_is_left() {
+    let mut bench = Bench::with(|settings| {
+        settings.failure_threshold = 1;
+        settings.strikes_max = 2;
+    });
+    bench.arrive("good");
+    bench.expect_after(1000, &["call linger: good"]);
+    bench.answer("good", deleted());
+    bench.expect(&["ack ..1"]);
+    // Two fail together; then a probe deletes one of them, and the other fails once more.
+    bench.arrive("a b");
+    let mut b_failed = false;
+    while bench.engine.snapshot().messages_unsettled > 0 {
+        bench.wait();
+        for line in bench.take() {
+            match line.split_once(": ") {
+                Some((_, "a b")) => bench.answer("a b", transient()),
+                Some((_, "b")) if !std::mem::replace(&mut b_failed, true) => bench.answer("b", transient()),
+                Some((call, ids)) if call.starts_with("call") => bench.answer(ids, deleted()),
+                Some(_) | None => assert_eq!(line, "ack ..2"),
+            }
+        }
+    }
+    assert!(b_failed);
+    bench.done();
+}
