@@ -3,7 +3,9 @@
 //! Needs what `deletion-worker demo` needs: `AMQP_URL`, or Docker, or an installed RabbitMQ.
 
 mod basics;
+mod processes;
 mod provide;
 mod proxy;
 mod rabbitmq;
+mod startup;
 mod support;
