@@ -3,6 +3,7 @@
 //! Needs what `deletion-worker demo` needs: `AMQP_URL`, or Docker, or an installed RabbitMQ.
 
 mod basics;
+mod broker_faults;
 mod processes;
 mod provide;
 mod proxy;
