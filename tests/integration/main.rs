@@ -3,10 +3,13 @@
 //! Needs what `deletion-worker demo` needs: `AMQP_URL`, or Docker, or an installed RabbitMQ.
 
 mod basics;
+mod broker_faults;
 mod demo;
+mod processes;
 mod promises;
 mod provide;
 mod proxy;
 mod rabbitmq;
 mod shell;
+mod startup;
 mod support;

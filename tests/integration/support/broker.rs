@@ -1,5 +1,6 @@
 //! The broker that the tests of one run share, and a virtual host for each.
 
+use std::net::SocketAddr;
 use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -54,9 +55,44 @@ impl Vhost {
     /// Creates one on any broker.
     pub(crate) async fn create(broker: &Rabbitmq) -> Self {
         let management = broker.management().expect("the tests need a broker with the management plugin");
+        Self::at(management, |name| broker.amqp_url(name)).await
+    }
+
+    /// Creates one on a node of the test's own, which may be stopped and killed.
+    pub(crate) async fn on(node: &Node) -> Self {
+        Self::at(node.management(), |name| node.amqp_url(name)).await
+    }
+
+    async fn at(management: Management, url: impl FnOnce(&str) -> String) -> Self {
         let name = format!("test-{}-{}", process::id(), VHOSTS.fetch_add(1, Ordering::Relaxed));
         management.create_vhost(&name).await.expect("the broker serves");
-        Self { url: broker.amqp_url(&name), name, management }
+        Self { url: url(&name), name, management }
+    }
+
+    /// The broker's address, for a proxy in front of it.
+    pub(crate) fn address(&self) -> String {
+        let url = self.parsed_url();
+        format!("{}:{}", url.host_str().expect("a host"), url.port().unwrap_or(5672))
+    }
+
+    /// [`Self::url`] by way of another address.
+    pub(crate) fn url_through(&self, address: SocketAddr) -> String {
+        let mut url = self.parsed_url();
+        url.set_ip_host(address.ip()).expect("an amqp URL has a host");
+        url.set_port(Some(address.port())).expect("an amqp URL has a port");
+        url.to_string()
+    }
+
+    /// [`Self::url`] as somebody else.
+    pub(crate) fn url_as(&self, user: &str, password: &str) -> String {
+        let mut url = self.parsed_url();
+        url.set_username(user).expect("an amqp URL has a user");
+        url.set_password(Some(password)).expect("an amqp URL has a password");
+        url.to_string()
+    }
+
+    fn parsed_url(&self) -> url::Url {
+        url::Url::parse(&self.url).expect("the broker's URL is well-formed")
     }
 
     /// A new connection to it.

@@ -1,15 +1,16 @@
 //! The whole system, small: a virtual host, the mock endpoint in this process, and the real binary between them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use deletion_worker::mock::{Faults, Mock, MockHandle, Settings};
-use deletion_worker::status::Status;
+use deletion_worker::status::{BrokerState, Status};
 use lapin::message::BasicGetMessage;
 use lapin::{BasicProperties, Connection};
 
 use super::broker::{Vhost, connect, vhost};
 use super::process::Process;
+use super::proxy::Proxy;
 use super::{PATIENCE, amqp, http, wait_for, wait_for_some};
 
 /// The token that the mock accepts and the worker is given.
@@ -67,6 +68,13 @@ impl World {
     pub(crate) fn set(&mut self, key: &str, value: &str) -> &mut Self {
         self.environment.insert(variable(key), value.to_owned());
         self
+    }
+
+    /// Puts a proxy between the broker and the workers that are started from now on.
+    pub(crate) async fn proxy(&mut self) -> Proxy {
+        let proxy = Proxy::start(&self.vhost.address()).await;
+        self.set("amqp.urls", &self.vhost.url_through(proxy.address));
+        proxy
     }
 
     /// Leaves a configuration key at its default.
@@ -136,6 +144,45 @@ impl World {
         self.mock.set_faults(faults);
     }
 
+    /// Deletes 20 IDs a call and two calls at a time, each of which takes 10 ms: at most 4,000 IDs a second, so that
+    /// there is a middle of a drain.
+    pub(crate) fn slow_down(&mut self) -> &mut Self {
+        self.faults(|faults| faults.latency = Duration::from_millis(10));
+        self.set("batch.max_ids", "20").set("endpoint.max_concurrency", "2")
+    }
+
+    /// Waits until so many different IDs were deleted, or more.
+    pub(crate) async fn deleted_at_least(&self, ids: u64) {
+        let what = format!("{ids} or more IDs deleted");
+        wait_for(&what, PATIENCE, async || self.mock.stats().ids_deleted >= ids).await;
+    }
+
+    /// Waits until exactly so many messages wait in the queue.
+    pub(crate) async fn ready(&self, messages: u32) {
+        let what = format!("{messages} messages in the queue");
+        wait_for(&what, PATIENCE, async || amqp::ready(&self.connection, "deletions").await == messages)
+            .await;
+    }
+
+    /// Sees that nothing was dead-lettered.
+    pub(crate) async fn no_dead_letters(&self) {
+        let letters = amqp::take_all(&self.connection, "deletions.dead").await;
+        assert_eq!(letters.len(), 0, "{letters:#?}");
+    }
+
+    /// Sees that each of these was deleted, and nothing else.
+    pub(crate) fn all_deleted(&self, ids: &[String]) {
+        let (deleted, wanted) = (self.mock.deleted(), ids.iter().collect::<BTreeSet<_>>());
+        assert_eq!(deleted.keys().collect::<BTreeSet<_>>(), wanted);
+    }
+
+    /// Sees that each of these was deleted, nothing else, and nothing twice.
+    pub(crate) fn all_deleted_once(&self, ids: &[String]) {
+        self.all_deleted(ids);
+        let twice: Vec<_> = self.mock.deleted().into_iter().filter(|(_, times)| *times > 1).collect();
+        assert!(twice.is_empty(), "{twice:?}");
+    }
+
     /// Waits until so many different IDs were deleted.
     pub(crate) async fn deleted(&self, ids: u64) {
         wait_for(&format!("{ids} IDs deleted"), PATIENCE, async || self.mock.stats().ids_deleted >= ids)
@@ -169,9 +216,7 @@ impl Worker {
     }
 
     pub(crate) async fn is_consuming(&self) -> bool {
-        self.status()
-            .await
-            .is_some_and(|status| status.broker.state == deletion_worker::status::BrokerState::Consuming)
+        self.status().await.is_some_and(|status| status.broker.state == BrokerState::Consuming)
     }
 
     /// The value of a series, without the prefix `deletion_worker_`.
@@ -196,12 +241,42 @@ impl Worker {
         .await;
     }
 
+    /// Waits until it was connected so many times after the first, and consumes.
+    pub(crate) async fn reconnected(&self, times: u64) {
+        self.wait_until(&format!("reconnect {times}"), async |worker| {
+            let status = worker.status().await;
+            status.is_some_and(|status| {
+                status.totals.broker_reconnects >= times && status.broker.state == BrokerState::Consuming
+            })
+        })
+        .await;
+    }
+
+    /// Waits until it knows that the broker is gone.
+    pub(crate) async fn disconnected(&self) {
+        self.wait_until("it is disconnected", async |worker| {
+            let status = worker.status().await;
+            status.is_some_and(|status| matches!(status.broker.state, BrokerState::Disconnected { .. }))
+        })
+        .await;
+    }
+
+    /// The status code of `/readyz`.
+    pub(crate) async fn readyz(&self) -> u16 {
+        http::get(&format!("{}/readyz", self.admin)).await.expect("the worker runs").0
+    }
+
     /// Asks it to go, and sees that it drains: exit code 0.
     pub(crate) async fn stop(&mut self) {
         self.process.signal("TERM").await;
         let status = self.process.exit(Duration::from_secs(40)).await;
         assert_eq!(status.code(), Some(0), "{:#?}", self.process.stderr.all());
     }
+}
+
+/// So many different IDs.
+pub(crate) fn ids(count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("VI{n}")).collect()
 }
 
 fn variable(key: &str) -> String {

@@ -1,0 +1,266 @@
+//! A broker that goes away, comes back, changes its mind or runs short of something.
+
+use std::time::{Duration, Instant};
+
+use deletion_worker::mock::Down;
+use deletion_worker::rabbitmq::{Management, Node};
+use deletion_worker::status::EndpointState;
+use serde_json::json;
+
+use crate::support::broker::Vhost;
+use crate::support::proxy::Mode;
+use crate::support::world::{Worker, World, ids};
+use crate::support::{PATIENCE, amqp, wait_for, wait_for_some};
+
+/// Many times what it should take to consume again; for a busy machine.
+const AGAIN: Duration = Duration::from_secs(10);
+
+#[tokio::test]
+async fn connections_that_break_in_a_drain_cost_nothing() {
+    let mut world = World::new().await;
+    let mut proxy = world.slow_down().set("amqp.heartbeat", "1s").proxy().await;
+    world.prepare().await;
+    let ids = ids(5000);
+    world.publish_ids(&ids).await;
+    let mut worker = world.start().await;
+
+    world.deleted_at_least(500).await;
+    close_by_operator(&world.vhost.management, &world.vhost.name).await;
+    back(&worker, 1, Instant::now()).await;
+
+    world.deleted_at_least(1500).await;
+    proxy.set(Mode::Reset).await;
+    worker.disconnected().await;
+    proxy.set(Mode::Pass).await;
+    back(&worker, 2, Instant::now()).await;
+
+    world.deleted_at_least(2500).await;
+    // No byte and no reset: only the missing heartbeats tell.
+    proxy.set(Mode::Pause).await;
+    worker.disconnected().await;
+    proxy.set(Mode::Pass).await;
+    back(&worker, 3, Instant::now()).await;
+
+    world.deleted(5000).await;
+    worker.settled(&world).await;
+    assert_eq!(worker.metric("broker_reconnects_total", &[]).await, 3.0);
+    worker.stop().await;
+    world.all_deleted(&ids);
+    world.ready(0).await;
+    world.no_dead_letters().await;
+}
+
+#[tokio::test]
+async fn what_was_deleted_before_its_acknowledgement_was_lost_is_not_deleted_again() {
+    let mut world = World::new().await;
+    let mut proxy = world.proxy().await;
+    let mut worker = world.start().await;
+    world.faults(|faults| faults.latency = Duration::from_secs(1));
+    let ids = ids(100);
+    world.publish_ids(&ids).await;
+    wait_for("a call under way with all of them", PATIENCE, async || {
+        worker.status().await.is_some_and(|status| status.held.ids_in_flight == 100)
+    })
+    .await;
+    // The acknowledgement is written, gets no further than here, and dies with the connection.
+    proxy.set(Mode::Pause).await;
+    worker
+        .wait_until("the acknowledgements are written", async |worker| {
+            worker.status().await.is_some_and(|status| status.totals.messages_deleted == 100)
+        })
+        .await;
+    proxy.set(Mode::Reset).await;
+    worker.disconnected().await;
+    world.ready(100).await;
+    proxy.set(Mode::Pass).await;
+    worker.reconnected(1).await;
+    worker.settled(&world).await;
+    worker.stop().await;
+    world.all_deleted_once(&ids);
+    assert_eq!(world.mock.calls().len(), 1);
+    world.ready(0).await;
+    world.no_dead_letters().await;
+}
+
+#[tokio::test]
+async fn a_queue_that_is_deleted_is_declared_again() {
+    let mut world = World::new().await;
+    let mut worker = world.start().await;
+    let (api, vhost) = (&world.vhost.management, &world.vhost.name);
+    api.delete_queue(vhost, "deletions").await.expect("it exists");
+    back(&worker, 1, Instant::now()).await;
+    worker.process.stderr.wait_for("queue `deletions` was deleted", PATIENCE).await;
+    world.publish_ids(ids(3)).await;
+    world.deleted(3).await;
+    worker.stop().await;
+
+    // It may not be declared: that is for somebody else to mend, and then it goes on by itself.
+    let mut worker = world.set("amqp.declare", "verify").start().await;
+    world.vhost.management.delete_queue(&world.vhost.name, "deletions").await.expect("it exists");
+    worker.process.stderr.wait_for("queue `deletions` does not exist", PATIENCE).await;
+    world.set("amqp.declare", "create").prepare().await;
+    worker.reconnected(1).await;
+    world.publish_ids(ids(6)).await;
+    world.deleted(6).await;
+    worker.stop().await;
+    world.no_dead_letters().await;
+}
+
+#[tokio::test]
+async fn a_full_dead_letter_queue_keeps_the_originals() {
+    let world = World::new().await;
+    let mut worker = world.start().await;
+    let (api, vhost) = (&world.vhost.management, &world.vhost.name);
+    let full = json!({ "max-length": 2, "overflow": "reject-publish" });
+    api.set_policy(vhost, "full", "^deletions.dead$", full).await.expect("the queue exists");
+    let mut published = 0;
+    // How many a full queue still takes is the broker's business.
+    while worker.metric("dead_letter_publish_failures_total", &[]).await == 0.0 {
+        world.publish(["not a request"]).await;
+        published += 1;
+        worker
+            .wait_until("a dead letter is placed or refused", async |worker| {
+                amqp::ready(&world.connection, "deletions.dead").await == published
+                    || worker.metric("dead_letter_publish_failures_total", &[]).await > 0.0
+            })
+            .await;
+    }
+    let line = worker.process.stderr.wait_for("refused", PATIENCE).await;
+    assert!(line.contains("deletions.dlx") || line.contains("deletions.dead"), "{line}");
+    world.publish_ids(ids(10)).await;
+    world.deleted(10).await;
+    let status = worker.status().await.expect("it runs");
+    let placed = u32::try_from(status.totals.messages_dead_lettered).expect("few");
+    assert!(placed < published, "{placed} of {published}");
+    wait_for("only the refused one is unsettled", PATIENCE, async || {
+        let status = worker.status().await;
+        status.is_some_and(|status| status.held.messages_unsettled == u64::from(published - placed))
+    })
+    .await;
+
+    world.dead_letters(placed).await;
+    world.dead_letters(published - placed).await;
+    worker.settled(&world).await;
+    worker.stop().await;
+    world.ready(0).await;
+    world.no_dead_letters().await;
+}
+
+#[tokio::test]
+async fn a_broker_that_stops_or_dies_in_a_drain_loses_nothing() {
+    let mut node = Node::start().await.expect("RabbitMQ is installed");
+    let mut world = World::on(Vhost::on(&node).await).await;
+    world.slow_down().prepare().await;
+    let ids = ids(4000);
+    world.publish_ids(&ids).await;
+    let mut worker = world.start().await;
+
+    world.deleted_at_least(500).await;
+    node.stop().await.expect("it was running");
+    worker.disconnected().await;
+    assert_eq!(worker.readyz().await, 503);
+    node.start_again().await.expect("its ports and files are its own");
+    back(&worker, 1, Instant::now()).await;
+    assert_eq!(worker.readyz().await, 200);
+
+    world.deleted_at_least(1500).await;
+    node.kill().await.expect("it was running");
+    worker.disconnected().await;
+    node.start_again().await.expect("its ports and files are its own");
+    back(&worker, 2, Instant::now()).await;
+
+    world.connection = world.vhost.connect().await;
+    world.deleted(4000).await;
+    worker.settled(&world).await;
+    worker.stop().await;
+    world.all_deleted(&ids);
+    world.ready(0).await;
+    world.no_dead_letters().await;
+}
+
+#[tokio::test]
+async fn a_broker_short_of_memory_or_patience_loses_nothing() {
+    let node = Node::start().await.expect("RabbitMQ is installed");
+    let mut world = World::on(Vhost::on(&node).await).await;
+    // With this little in hand, what is deleted has to be acknowledged before the rest can come.
+    world.set("batch.max_ids", "50").set("amqp.prefetch", "50");
+    let mut worker = world.start().await;
+    // From now on the publishing connection has published, so the broker blocks it when it is short of memory.
+    world.publish(["not a request"]).await;
+    world.dead_letters(1).await;
+    world.faults(|faults| {
+        faults.down = Some(Down::Unavailable);
+        faults.bad_prefix = Some("BAD".into());
+    });
+    world.publish_ids(ids(200)).await;
+    world.publish_ids(["BAD1", "BAD2"]).await;
+    worker
+        .wait_until("the breaker is open", async |worker| {
+            worker.status().await.is_some_and(|status| status.endpoint.state == EndpointState::Open)
+        })
+        .await;
+    node.ctl(&["set_vm_memory_high_watermark", "absolute", "1MB"]).await.expect("the node serves");
+    wait_for("the alarm", PATIENCE, async || {
+        node.ctl(&["eval", "rabbit_alarm:get_alarms()."]).await.is_ok_and(|alarms| alarms.contains("memory"))
+    })
+    .await;
+    world.faults(|faults| faults.down = None);
+    world.deleted(200).await;
+    // By the broker's own count: our connection is blocked too.
+    wait_for("only what waits for its dead letter is not acknowledged", PATIENCE, async || {
+        let queue = world.vhost.management.queue(&world.vhost.name, "deletions").await;
+        queue.is_ok_and(|queue| (queue.ready, queue.unacked) == (0, 2))
+    })
+    .await;
+    assert_eq!(worker.readyz().await, 200);
+    node.ctl(&["set_vm_memory_high_watermark", "0.9"]).await.expect("the node serves");
+    world.dead_letters(2).await;
+    worker.settled(&world).await;
+    assert_eq!(worker.metric("broker_reconnects_total", &[]).await, 0.0);
+    worker.stop().await;
+
+    times_out(&node, &world).await;
+}
+
+/// A call takes longer than the broker lets its messages be held.
+async fn times_out(node: &Node, world: &World) {
+    // For new channels.
+    let impatient = "application:set_env(rabbit, consumer_timeout, 2000), \
+                     application:set_env(rabbit, channel_tick_interval, 500).";
+    node.ctl(&["eval", impatient]).await.expect("the node serves");
+    let mut worker = world.start().await;
+    world.mock.reset();
+    world.faults(|faults| faults.latency = Duration::from_secs(6));
+    world.publish_ids(ids(10)).await;
+    worker.process.stderr.wait_for("consumer_timeout", PATIENCE).await;
+    // By the broker's own count: between two sessions the worker has nothing in hand.
+    wait_for("everything acknowledged", PATIENCE, async || {
+        let queue = world.vhost.management.queue(&world.vhost.name, "deletions").await;
+        queue.is_ok_and(|queue| (queue.ready, queue.unacked) == (0, 0))
+    })
+    .await;
+    assert!(worker.metric("broker_reconnects_total", &[]).await >= 1.0);
+    worker.stop().await;
+    // The call went on meanwhile, and the messages that came again waited for it.
+    world.all_deleted_once(&ids(10));
+    world.ready(0).await;
+    world.no_dead_letters().await;
+}
+
+/// Closes the worker's connections.
+async fn close_by_operator(api: &Management, vhost: &str) {
+    let is_ours = |client: &Option<String>| client.as_ref().is_some_and(|name| name.contains("consume"));
+    let name = wait_for_some("the connection shows", PATIENCE, async || {
+        let connections = api.connections(vhost).await.expect("the broker serves");
+        connections.into_iter().find(|connection| is_ours(&connection.client)).map(|found| found.name)
+    })
+    .await;
+    api.close_connection(&name).await.expect("it is open");
+}
+
+/// Waits until the worker has connected so many times again, and sees that it consumes soon after `since`.
+async fn back(worker: &Worker, times: u64, since: Instant) {
+    worker.reconnected(times).await;
+    let took = since.elapsed();
+    assert!(took < AGAIN, "{took:?}");
+}
