@@ -22,9 +22,10 @@
 //!   a call may really leave: a call slot is free, the pace permits, the endpoint is healthy.
 //! * **Suspects** are batches that failed. They keep together, and away from fresh IDs, so that whatever is bad
 //!   among them costs nobody else. A rejected batch is split at once; one that keeps failing while others
-//!   succeed is split when it has `max_strikes`.
-//! * **Condemned** is a lone ID that was rejected. Its message is dead-lettered with the next deletion of any
-//!   other ID, which proves that the endpoint does delete, or when there is nothing to try. If lone IDs
+//!   succeed is split when it has `max_strikes`. Batches that relapsed (failed again although others had been
+//!   deleted in between) are called one at a time, as their failures would hide one another's.
+//! * **Condemned** is a lone ID that was rejected. Its message is dead-lettered with the deletion of any
+//!   other ID by a call that left afterwards, which proves that the endpoint does delete, or when there is nothing to try. If lone IDs
 //!   are rejected one after another instead, the endpoint is to blame: nobody is dead-lettered, the condemned
 //!   become suspects again, and once it deletes (an ID deleted before serves as the control) they are tried a
 //!   second time.
@@ -32,7 +33,8 @@
 //! # What we believe of the endpoint
 //!
 //! [`Health`]: `Healthy`, `Open` (breaker) after `failure_threshold` transient failures in a row, `Blocked` as
-//! soon as it refuses us. In the latter two only probes leave: single IDs, in rotation, at growing intervals.
+//! soon as it refuses us. In the latter two only probes leave: single IDs, in rotation, at growing intervals,
+//! and every other time one that was deleted before, as what is in hand may be just what fails.
 //! Any deletion makes it healthy again. After `release_after` without a success the deliveries are given back,
 //! once, and a few IDs are kept as payload for the probes.
 //!
@@ -43,7 +45,8 @@
 //!   the broker hands them out again.
 //! * An ID is in at most one call at a time, and at most once in it; a call holds at most `batch_max` IDs, of
 //!   one namespace.
-//! * A failure is charged to a batch only if it stands between successes of others.
+//! * A failure is charged to a batch only if it stands between two successes, the later one of a call that left
+//!   after it, and either only that batch failed between them or too few calls did to open the breaker.
 //!
 //! # Deliberately absent
 //!
@@ -518,6 +521,7 @@ impl Engine {
         self.give_back_all(true);
         self.advance_settlements(now, true);
         self.drain = Some(Drain::Done);
+        self.ledger = None;
         self.actions.push_back(Action::Drained);
         true
     }
