@@ -250,6 +250,11 @@ impl Monitor {
         }
     }
 
+    /// Nothing is left that came to nothing.
+    pub(super) fn forget_trouble(&mut self) {
+        self.trouble_since = None;
+    }
+
     /// Starts the time over after which an outage counts as long.
     pub(super) fn restart_trouble(&mut self, now: Time) {
         self.trouble_since = Some(now);

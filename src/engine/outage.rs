@@ -19,6 +19,10 @@ impl Engine {
         if self.shrunk.is_some_and(|(_, until)| until <= now) {
             self.shrunk = None;
         }
+        if self.monitor.is_healthy() && self.calls.is_empty() && self.items.live() == 0 {
+            // Whoever was in trouble is gone.
+            self.monitor.forget_trouble();
+        }
         if self.released && self.monitor.is_healthy() {
             self.released = false;
             self.drop_lanes();

@@ -133,3 +133,23 @@ fn a_short_outage_gives_nothing_back() {
     bench.expect(&["ack ..1"]);
     bench.done();
 }
+
+#[test]
+fn trouble_long_past_does_not_make_an_outage_long() {
+    let mut bench = Bench::new();
+    bench.arrive("a");
+    bench.expect_after(1000, &["call linger: a"]);
+    bench.answer("a", transient());
+    bench.disconnect();
+    bench.connect();
+    bench.expect(&["consume"]);
+    // The message went elsewhere; there is nothing to do for an hour.
+    bench.pass(3_600_000);
+    bench.arrive("b");
+    bench.expect_after(1000, &["call linger: b"]);
+    bench.answer("b", throttled(Some(3)));
+    bench.expect_after(3000, &["call linger: b"]);
+    bench.answer("b", deleted());
+    bench.expect(&["ack ..1"]);
+    bench.done();
+}
