@@ -138,6 +138,7 @@ fn a_batch_that_is_too_large_shrinks_those_after_it() {
     bench.take();
     // Two pass now; the answer to a larger one that left earlier doesn't change that.
     bench.answer(&ids(8, 16), too_large());
+    assert_eq!(bench.engine.batch_max(), 2);
     while let Some(call) = bench.under_way().pop() {
         let fits = call.split(' ').count() <= 2;
         bench.answer(&call, if fits { deleted() } else { too_large() });
