@@ -4,11 +4,13 @@ use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::io::Write;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use tokio::net::TcpStream;
 use url::Url;
 
 use super::install;
@@ -174,13 +176,19 @@ impl Node {
                 self.state = State::Ended;
                 bail!("the node {exited} while starting");
             }
-            // The API is the last thing to come up, and says whether the listeners are.
-            let Err(error) = management.ready().await else { return Ok(()) };
+            let Err(error) = self.serves(&management).await else { return Ok(()) };
             if Instant::now() > deadline {
                 return Err(error).context("the node didn't get ready");
             }
             tokio::time::sleep(POLL).await;
         }
+    }
+
+    /// Either may be the last to come up.
+    async fn serves(&self, management: &Management) -> Result<()> {
+        management.ready().await?;
+        TcpStream::connect((Ipv4Addr::LOCALHOST, self.ports.amqp)).await.context("no AMQP listener yet")?;
+        Ok(())
     }
 
     async fn end(&mut self, signal: &str) -> Result<()> {

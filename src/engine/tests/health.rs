@@ -277,3 +277,59 @@ fn where_outages_count_they_exhaust_the_messages() {
     bench.expect(&["ack ..2"]);
     bench.done();
 }
+
+#[test]
+fn on_a_quiet_system_the_control_speaks_before_anybody_dies() {
+    let mut bench = with_control(|settings| settings.batch_max = 1);
+    // Long after the last deletion, a lone message is rejected: is it the message, or the endpoint?
+    bench.pass(60_000);
+    bench.arrive("bad");
+    bench.expect(&["call full: bad"]);
+    bench.answer("bad", rejected());
+    bench.expect(&["call probe: control"]);
+    bench.answer("control", deleted());
+    bench.expect(&["dead-letter 2 rejected: bad"]);
+    bench.stored(&[2]);
+    bench.expect(&["ack ..2"]);
+    bench.done();
+
+    bench.pass(60_000);
+    bench.arrive("good");
+    bench.expect(&["call full: good"]);
+    bench.answer("good", rejected());
+    bench.expect(&["call probe: control"]);
+    bench.answer("control", rejected());
+    assert!(is_blocked(&bench), "it rejects what it deleted before");
+    while !bench.under_way().contains(&"good".to_owned()) {
+        for ids in bench.under_way() {
+            bench.answer(&ids, rejected());
+        }
+        bench.wait();
+        bench.take();
+    }
+    bench.answer("good", deleted());
+    bench.expect(&["ack ..3"]);
+    bench.done();
+}
+
+#[test]
+fn eight_bad_ids_in_a_row_are_told_from_an_endpoint_at_fault_without_an_alarm() {
+    let mut bench = with_control(|settings| settings.batch_max = 1);
+    bench.pass(60_000);
+    for n in 1..=8 {
+        bench.arrive(&format!("bad{n}"));
+    }
+    let mut letters = 0;
+    while letters < 8 {
+        for line in bench.take() {
+            letters += usize::from(line.starts_with("dead-letter"));
+        }
+        assert!(!is_blocked(&bench));
+        if let Some(ids) = bench.under_way().pop() {
+            bench.answer(&ids, if ids == "control" { deleted() } else { rejected() });
+        }
+    }
+    bench.stored(&[2, 3, 4, 5, 6, 7, 8, 9]);
+    bench.take();
+    bench.done();
+}
