@@ -10,3 +10,4 @@ mod proxy;
 mod rabbitmq;
 mod startup;
 mod support;
+mod tls;
