@@ -38,6 +38,15 @@ pub struct Node {
     state: State,
 }
 
+/// What a node is given beyond its own configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Extras {
+    /// Lines of `rabbitmq.conf`. What they listen on is not among the ports that the node looks for.
+    pub configuration: Vec<String>,
+    /// Names of plugins.
+    pub plugins: Vec<String>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Running { pid: u32 },
@@ -57,10 +66,18 @@ impl Node {
     /// # Errors
     /// RabbitMQ is not installed, or it ends or stays silent; then the error holds the end of what it said.
     pub async fn start() -> Result<Self> {
+        Self::start_with(&Extras::default()).await
+    }
+
+    /// [`Self::start`], with more than it needs by itself.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn start_with(extras: &Extras) -> Result<Self> {
         const ATTEMPTS: usize = 5;
         let server = install::server().context(install::ADVICE)?;
         for _ in 0..ATTEMPTS {
-            match Self::attempt(&server).await? {
+            match Self::attempt(&server, extras).await? {
                 Attempt::Up(node) => return Ok(node),
                 Attempt::PortTaken => {}
             }
@@ -144,7 +161,7 @@ impl Node {
         &self.directory
     }
 
-    async fn attempt(server: &Path) -> Result<Attempt> {
+    async fn attempt(server: &Path, extras: &Extras) -> Result<Attempt> {
         let ports = Ports::find().context("failed to find free ports")?;
         let name = format!("deletion-worker-rabbitmq-{}-{:08x}", std::process::id(), fastrand::u32(..));
         let directory = env::temp_dir().join(name);
@@ -155,7 +172,7 @@ impl Node {
             &environment,
         )?;
         lifeline.answer(SHELL_PATIENCE).await.with_context(|| format!("failed to create {directory:?}"))?;
-        furnish(&directory, ports).with_context(|| format!("failed to write to {directory:?}"))?;
+        furnish(&directory, ports, extras).with_context(|| format!("failed to write to {directory:?}"))?;
         let mut node = Self { lifeline, ports, directory, environment, state: State::Ended };
         let Err(error) = node.launch().await else { return Ok(Attempt::Up(node)) };
         let said = node.last_words();
@@ -255,8 +272,9 @@ fn name(ports: Ports) -> String {
 }
 
 /// Writes the node's configuration into its `directory`.
-fn furnish(directory: &Path, ports: Ports) -> Result<()> {
+fn furnish(directory: &Path, ports: Ports, extras: &Extras) -> Result<()> {
     let Ports { amqp, management, .. } = ports;
+    let more = extras.configuration.join("\n");
     let configuration = format!(
         "listeners.tcp.1 = 127.0.0.1:{amqp}\n\
          management.tcp.ip = 127.0.0.1\n\
@@ -264,11 +282,13 @@ fn furnish(directory: &Path, ports: Ports) -> Result<()> {
          disk_free_limit.absolute = 10MB\n\
          collect_statistics_interval = 200\n\
          raft.wal_max_size_bytes = 67108864\n\
-         log.console = false\n"
+         log.console = false\n\
+         {more}\n"
     );
     fs::write(directory.join("rabbitmq.conf"), configuration)?;
     fs::write(directory.join("advanced.config"), "[].\n")?;
-    fs::write(directory.join("enabled_plugins"), "[rabbitmq_management].\n")?;
+    let plugins: String = extras.plugins.iter().map(|plugin| format!(",{plugin}")).collect();
+    fs::write(directory.join("enabled_plugins"), format!("[rabbitmq_management{plugins}].\n"))?;
     for name in ["conf.d", "data", "log"] {
         fs::create_dir(directory.join(name))?;
     }

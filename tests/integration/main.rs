@@ -13,3 +13,4 @@ mod rabbitmq;
 mod shell;
 mod startup;
 mod support;
+mod tls;

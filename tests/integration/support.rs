@@ -6,6 +6,7 @@ pub(crate) mod broker;
 pub(crate) mod http;
 pub(crate) mod process;
 pub(crate) mod proxy;
+pub(crate) mod raw_amqp;
 pub(crate) mod world;
 
 use std::time::{Duration, Instant};
