@@ -77,6 +77,9 @@ fn suspects_keep_their_history() {
     bench.answer("a", transient());
     bench.answer("b", transient());
     reconnect(&mut bench);
+    // The broker may take its time.
+    bench.pass(900);
+    bench.quiet();
     bench.rearrive("a b");
     bench.rearrive("c");
     // They are tried alone again, not in the company of fresh ones.
