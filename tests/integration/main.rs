@@ -5,6 +5,7 @@
 mod basics;
 mod broker_faults;
 mod demo;
+mod garbage;
 mod processes;
 mod promises;
 mod provide;
