@@ -2,6 +2,7 @@
 //!
 //! Needs what `deletion-worker demo` needs: `AMQP_URL`, or Docker, or an installed RabbitMQ.
 
+mod answers;
 mod basics;
 mod broker_faults;
 mod demo;
