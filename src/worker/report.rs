@@ -37,6 +37,7 @@ impl Report {
         let Config { amqp, dead_letter, endpoint, .. } = config;
         let now = Timestamp(SystemTime::now());
         let (readiness, _) = watch::channel(Readiness::NotReady("not connected to the broker yet".into()));
+        metrics.endpoint_state.set(EndpointState::Healthy);
         let status = Status {
             version: env!("CARGO_PKG_VERSION").into(),
             at: now,

@@ -2,10 +2,14 @@
 //!
 //! Needs what `deletion-worker demo` needs: `AMQP_URL`, or Docker, or an installed RabbitMQ.
 
+mod answers;
 mod basics;
 mod broker_faults;
 mod demo;
 mod garbage;
+mod namespaces;
+mod outage;
+mod poison;
 mod processes;
 mod promises;
 mod provide;
