@@ -4,6 +4,7 @@
 
 mod answers;
 mod basics;
+mod batching;
 mod broker_faults;
 mod demo;
 mod garbage;
@@ -11,7 +12,6 @@ mod namespaces;
 mod outage;
 mod poison;
 mod processes;
-mod promises;
 mod provide;
 mod proxy;
 mod rabbitmq;

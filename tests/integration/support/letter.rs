@@ -27,6 +27,7 @@ pub(crate) fn body(letter: &BasicGetMessage) -> &str {
     str::from_utf8(&letter.data).expect("UTF-8")
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "the types that dead letters have")]
 fn text(value: &AMQPValue) -> String {
     match value {
         AMQPValue::LongString(text) => text.to_string(),
