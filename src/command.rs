@@ -96,10 +96,13 @@ enum Command {
     Healthcheck(healthcheck::Args),
     /// Run the whole system on this machine, and check what comes of it
     ///
-    /// Gets a RabbitMQ (AMQP_URL, Docker, an installed rabbitmq-server, or Debian's package, in that order), starts a mock of
-    /// the endpoint and a worker, and publishes requests with duplicates, messages of many IDs, malformed ones and bad IDs,
-    /// while the endpoint throttles, fails and recovers. Ends by itself with a summary that is checked against the mock's and
-    /// the broker's own counts; exits with 1 if they disagree. Nothing is left running, and nothing of yours is touched.
+    /// Gets a RabbitMQ (AMQP_URL, Docker, an installed rabbitmq-server, or Debian's package, in that order), starts a
+    /// mock of the endpoint and a worker, and publishes requests with duplicates, messages of many IDs, malformed ones
+    /// and bad IDs, while the endpoint throttles, fails and recovers. Ends by itself with a summary that is checked
+    /// against the mock's and the broker's own counts; exits with 1 if they disagree, or at SIGTERM or SIGINT.
+    ///
+    /// Leaves nothing running, even if it is killed, and touches nothing that it didn't create: on a broker of AMQP_URL it
+    /// works in a virtual host of its own, or under names of its own where it may not create one.
     ///
     /// Example: deletion-worker demo --messages 10000
     Demo(demo::Args),

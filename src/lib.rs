@@ -28,6 +28,7 @@ pub mod delivery;
 pub mod endpoint;
 pub mod engine;
 pub mod id;
+mod lifeline;
 pub mod log;
 pub mod metrics;
 pub mod mock;

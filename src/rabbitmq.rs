@@ -4,7 +4,6 @@
 
 mod container;
 mod install;
-mod lifeline;
 mod management;
 mod node;
 mod ports;
@@ -153,7 +152,7 @@ fn with_vhost(url: &Url, vhost: &str) -> String {
 }
 
 /// Undoes the escapes of a part of a URL.
-pub(crate) fn percent_decode(text: &str) -> String {
+fn percent_decode(text: &str) -> String {
     percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 

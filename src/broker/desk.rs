@@ -1,12 +1,12 @@
 //! What the demonstration does on the broker beside its worker: publish, count, take.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use lapin::Channel;
-use lapin::options::{
-    BasicGetOptions, ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions,
-};
+use lapin::options::{BasicGetOptions, ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions};
 use lapin::types::FieldTable;
+use tokio::time::timeout;
 
 use super::connection::{Dialer, Line};
 use super::fault::Fault;
@@ -15,7 +15,11 @@ use super::topology::Names;
 use crate::config::Config;
 use crate::delivery::Reason;
 
+/// How long the broker may be away.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(20);
+
 /// A connection of its own, and the names that the worker's configuration gives.
+#[derive(Debug)]
 pub(crate) struct Desk {
     line: Line,
     channel: Channel,
@@ -24,38 +28,53 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    /// Connects, however long it takes.
+    /// Connects.
+    ///
+    /// # Errors
+    /// The broker won't let us in, or can't be reached within [`CONNECT_DEADLINE`].
     pub(crate) async fn open(config: &Config) -> Result<Self, Fault> {
         let names = Names::new(&config.amqp, &config.dead_letter)?;
-        let line = Dialer::new(&config.amqp, "demo").dial().await?;
+        let mut dialer = Dialer::new(&config.amqp, "demo");
+        let Ok(line) = timeout(CONNECT_DEADLINE, dialer.dial()).await else {
+            let silence = || Fault::passing(format!("no broker answered within {CONNECT_DEADLINE:?}"));
+            return Err(dialer.last.unwrap_or_else(silence));
+        };
+        let line = line?;
         let (channel, press) = (line.channel().await?, Press::open(&line).await?);
         Ok(Self { line, channel, press, names })
     }
 
-    /// Publishes requests; returns how many the broker confirmed.
+    /// Publishes requests; returns how many the broker confirmed, which is all of them.
+    ///
+    /// # Errors
+    /// One was refused, came back, or may be lost; no further ones are sent then.
     pub(crate) async fn publish(&mut self, bodies: &[String]) -> Result<u64, Fault> {
         let mut confirmed = 0;
-        for barrier in bodies.chunks(BARRIER_MAX) {
+        for (number, barrier) in bodies.chunks(BARRIER_MAX).enumerate() {
             let letters: Vec<_> = barrier
                 .iter()
-                .map(|body| Letter::request(&self.names, body.clone().into_bytes(), "demo"))
+                .zip(number * BARRIER_MAX..)
+                .map(|(body, place)| {
+                    Letter::request(&self.names, body.clone().into_bytes(), &format!("demo-{place}"))
+                })
                 .collect();
             let letters: Vec<_> = letters.iter().collect();
-            let placed = self.press.barrier(&self.line, &letters).await?;
-            confirmed += placed.iter().filter(|placed| placed.is_ok()).count() as u64;
+            for placed in self.press.barrier(&self.line, &letters).await? {
+                placed.map_err(|unplaced| {
+                    Fault::passing(format!("after {confirmed} messages one is not stored: {unplaced}"))
+                })?;
+                confirmed += 1;
+            }
         }
         Ok(confirmed)
     }
 
-    /// Messages that wait in the queue and in the dead-letter queue.
-    pub(crate) async fn ready(&self) -> Result<(u64, u64), Fault> {
-        let count = async |queue: &lapin::types::ShortString| {
-            let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-            let declare = self.channel.queue_declare(queue.clone(), options, FieldTable::default());
-            let queue = self.line.ask("count messages", declare).await?;
-            Ok::<_, Fault>(u64::from(queue.message_count()))
-        };
-        Ok((count(&self.names.queue).await?, count(&self.names.dead_queue).await?))
+    /// Messages that wait in the queue.
+    pub(crate) async fn waiting(&self) -> Result<u64, Fault> {
+        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let declare = self.channel.queue_declare(self.names.queue.clone(), options, FieldTable::default());
+        let queue = self.line.ask("count messages", declare).await?;
+        Ok(u64::from(queue.message_count()))
     }
 
     /// Takes all dead letters, and counts them by reason; `None` is one that we don't know.
@@ -74,12 +93,10 @@ impl Desk {
         }
     }
 
-    /// Deletes queues and exchanges with all that is in them.
+    /// Deletes queues and exchanges with all that is in them; what isn't there is as good as deleted.
     pub(crate) async fn strike(&self) -> Result<(), Fault> {
         let Names { queue, exchange, dead_exchange, dead_queue, .. } = &self.names;
         for queue in [queue, dead_queue] {
-            let purge = self.channel.queue_purge(queue.clone(), QueuePurgeOptions::default());
-            self.line.ask("empty a queue", purge).await?;
             let delete = self.channel.queue_delete(queue.clone(), QueueDeleteOptions::default());
             self.line.ask("delete a queue", delete).await?;
         }

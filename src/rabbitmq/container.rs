@@ -11,8 +11,8 @@ use tokio::process::Command;
 use tokio::time::timeout;
 use url::Url;
 
-use super::lifeline::{Environment, Lifeline};
 use super::management::Management;
+use crate::lifeline::{Environment, Lifeline};
 
 /// The image with the management plugin.
 const IMAGE: &str = "rabbitmq:4-management";

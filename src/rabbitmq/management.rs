@@ -178,11 +178,6 @@ impl Management {
         self.read(Method::GET, &["queues", vhost, queue], None).await
     }
 
-    /// Deletes an exchange and its bindings.
-    pub async fn delete_exchange(&self, vhost: &str, exchange: &str) -> Result<()> {
-        self.send(Method::DELETE, &["exchanges", vhost, exchange], None).await.map(drop)
-    }
-
     /// Sets a policy for the queues whose names match `pattern`.
     pub async fn set_policy(&self, vhost: &str, name: &str, pattern: &str, definition: Value) -> Result<()> {
         let body = json!({ "pattern": pattern, "apply-to": "queues", "definition": definition });

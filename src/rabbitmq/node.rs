@@ -14,9 +14,9 @@ use tokio::net::TcpStream;
 use url::Url;
 
 use super::install;
-use super::lifeline::{Environment, Lifeline};
 use super::management::Management;
 use super::ports::Ports;
+use crate::lifeline::{Environment, Lifeline};
 
 /// From the command to start until the node serves, on a slow and busy machine.
 const START_PATIENCE: Duration = Duration::from_secs(120);
@@ -167,7 +167,7 @@ impl Node {
         let directory = env::temp_dir().join(name);
         let environment = environment(&directory, ports);
         let mut lifeline = Lifeline::start(
-            include_str!("lifeline.sh"),
+            include_str!("node.sh"),
             &[directory.as_os_str(), server.as_os_str(), ports.epmd.to_string().as_ref()],
             &environment,
         )?;

@@ -1,70 +1,145 @@
 //! `deletion-worker demo`, run as its audience runs it.
 
-use std::time::Duration;
+use std::fs;
 
 use tokio::process::Command;
 
 use crate::support::process::Process;
-use crate::support::{PATIENCE, broker, wait_for};
+use crate::support::{PATIENCE, broker, wait_for, wait_for_some};
+
+/// What the demo's worker is told, and nobody else.
+const URLS: &str = "DELETION_WORKER__AMQP__URLS=";
 
 /// The demo on the shared broker.
 async fn demo(messages: &str) -> Process {
     let mut command = Command::new(env!("CARGO_BIN_EXE_deletion-worker"));
     let shared = broker::shared().await;
-    command.args(["demo", "--messages", messages]).env("AMQP_URL", shared.amqp_url("/"));
-    if let Some(management) = shared.management() {
-        command.env("RABBITMQ_MANAGEMENT_URL", management.base().as_str());
-    }
+    let management = shared.management().expect("the tests need it");
+    command
+        .args(["demo", "--messages", messages])
+        .env("AMQP_URL", shared.amqp_url("/"))
+        .env("RABBITMQ_MANAGEMENT_URL", management.base().as_str())
+        // Neither is the demo's worker's business.
+        .env("DELETION_WORKER__BATCH__LINGER", "none of it")
+        .env("HTTP_PROXY", "http://127.0.0.1:1");
     Process::spawn(command)
 }
 
-/// Workers whose environment names the demo's virtual host.
-fn workers_in(vhost: &str) -> usize {
-    let processes = std::fs::read_dir("/proc").expect("Linux").flatten();
-    processes
-        .filter_map(|process| std::fs::read(process.path().join("environ")).ok())
-        .filter(|environ| {
-            let environ = String::from_utf8_lossy(environ);
-            environ.split('\0').any(|it| it.starts_with("DELETION_WORKER__AMQP__URLS=") && it.contains(vhost))
-        })
-        .count()
+/// The URL that a process, if it can be looked into, was told to find its broker at.
+fn broker_url(pid: &str) -> Option<String> {
+    let environ = fs::read(format!("/proc/{pid}/environ")).ok()?;
+    let environ = String::from_utf8_lossy(&environ).into_owned();
+    environ.split('\0').find_map(|variable| variable.strip_prefix(URLS)).map(str::to_owned)
 }
 
-/// The virtual host that the demo's worker was seen in.
-async fn vhost_of(demo: &Process) -> String {
+fn processes() -> impl Iterator<Item = String> {
+    let entries = fs::read_dir("/proc").expect("Linux").flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned())
+}
+
+/// Shells and workers that were told to find their broker there.
+fn workers_at(url: &str) -> Vec<String> {
+    processes().filter(|pid| broker_url(pid).as_deref() == Some(url)).collect()
+}
+
+/// Where a running demo has its worker.
+async fn stage_of(demo: &Process) -> String {
     demo.stderr.wait_for("Publishing", PATIENCE).await;
-    let connections = broker::shared().await.management().expect("the tests need it");
-    crate::support::wait_for_some("the demo's virtual host", PATIENCE, async || {
-        let all = connections.vhosts().await.ok()?;
-        all.into_iter().find(|vhost| vhost.starts_with("deletion-worker-demo-") && workers_in(vhost) > 0)
+    let parent = format!("PPid:\t{}", demo.pid());
+    wait_for_some("the worker's shell", PATIENCE, async || {
+        let is_child = |pid: &String| {
+            let status = fs::read_to_string(format!("/proc/{pid}/status"));
+            status.is_ok_and(|status| status.lines().any(|line| line == parent))
+        };
+        processes().filter(is_child).find_map(|pid| broker_url(&pid))
     })
     .await
 }
 
-#[tokio::test]
-async fn what_is_planned_is_what_happens_and_an_interrupt_leaves_nothing() {
-    let mut whole = demo("5000").await;
-    let status = whole.exit(Duration::from_secs(120)).await;
-    let (out, err) = (whole.stdout.all().join("\n"), whole.stderr.all().join("\n"));
-    assert_eq!(status.code(), Some(0), "{out}\n{err}");
-    assert!(out.contains("  ok     dead letters: malformed: 6\n"), "{out}");
-    assert!(out.contains("  ok     dead letters: rejected: 5\n"), "{out}");
-    assert!(!out.contains("WRONG"), "{out}");
+/// The virtual host in a URL.
+fn vhost(url: &str) -> &str {
+    let (_, vhost) = url.rsplit_once('/').expect("the demo has one of its own");
+    assert!(vhost.starts_with("deletion-worker-demo-"), "{vhost}");
+    vhost
+}
 
-    for signal in ["TERM", "KILL"] {
-        let mut cut = demo("1000000").await;
-        let vhost = vhost_of(&cut).await;
-        cut.signal(signal).await;
-        let status = cut.exit(PATIENCE).await;
-        assert_ne!(status.code(), Some(0));
-        wait_for("the worker's end", PATIENCE, async || workers_in(&vhost) == 0).await;
-        let management = broker::shared().await.management().expect("the tests need it");
-        if signal == "KILL" {
-            // Nobody was left to do it; what is private to the demo is harmless.
-            management.delete_vhost(&vhost).await.expect("it is there");
-        } else {
-            let all = management.vhosts().await.expect("the broker serves");
-            assert!(!all.contains(&vhost), "{vhost} is left");
-        }
+async fn vhosts() -> Vec<String> {
+    let management = broker::shared().await.management().expect("the tests need it");
+    management.vhosts().await.expect("the broker serves")
+}
+
+#[tokio::test]
+async fn what_is_planned_is_what_happens() {
+    let mut demo = demo("5000").await;
+    let url = stage_of(&demo).await;
+    let status = demo.exit(2 * PATIENCE).await;
+    let (out, err) = (demo.stdout.all().join("\n"), demo.stderr.all().join("\n"));
+    assert_eq!(status.code(), Some(0), "{out}\n{err}");
+    for line in [
+        "  messages                5000",
+        "  ok     messages left in the queue: 0",
+        "  ok     IDs the endpoint didn't delete: 0",
+        "  ok     dead letters: malformed: 6",
+        "  ok     dead letters: rejected: 5",
+        "  ok     dead letters: retries_exhausted: 0",
+        "  ok     the worker's exit code: 0",
+    ] {
+        assert!(out.lines().any(|it| it == line), "{line:?} in\n{out}");
     }
+    assert!(!out.contains("WRONG"), "{out}");
+    for step in
+        ["the endpoint throttles", "the quota is back", "the endpoint is down", "the endpoint is back"]
+    {
+        assert!(err.contains(step), "{step:?} in\n{err}");
+    }
+    assert!(demo.stderr.all().len() < 30, "a flood:\n{err}");
+    assert_eq!(workers_at(&url), [""; 0]);
+    assert!(!vhosts().await.iter().any(|it| it == vhost(&url)), "{url} is left");
+}
+
+#[tokio::test]
+async fn an_interrupt_leaves_nothing() {
+    for signal in ["TERM", "INT"] {
+        let mut demo = demo("1000000").await;
+        let url = stage_of(&demo).await;
+        assert!(vhosts().await.iter().any(|it| it == vhost(&url)), "there is no {url}");
+        demo.signal(signal).await;
+        let status = demo.exit(PATIENCE).await;
+        let err = demo.stderr.all().join("\n");
+        assert_eq!(status.code(), Some(1), "{err}");
+        assert!(err.ends_with("error: interrupted"), "{err}");
+        assert_eq!(demo.stdout.all(), [""; 0]);
+        assert_eq!(workers_at(&url), [""; 0]);
+        assert!(!vhosts().await.iter().any(|it| it == vhost(&url)), "{url} is left");
+    }
+}
+
+#[tokio::test]
+async fn the_worker_does_not_survive_a_killed_demo() {
+    let mut demo = demo("1000000").await;
+    let url = stage_of(&demo).await;
+    demo.signal("KILL").await;
+    demo.exit(PATIENCE).await;
+    wait_for("the worker's end", PATIENCE, async || workers_at(&url).is_empty()).await;
+    // Nobody was left to do it.
+    let management = broker::shared().await.management().expect("the tests need it");
+    management.delete_vhost(vhost(&url)).await.expect("it is there");
+}
+
+#[tokio::test]
+async fn a_worker_that_dies_ends_the_demo_and_is_quoted() {
+    let mut demo = demo("1000000").await;
+    let url = stage_of(&demo).await;
+    let program = fs::canonicalize(env!("CARGO_BIN_EXE_deletion-worker")).expect("it was built");
+    let is_worker = |pid: &&String| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == program);
+    let workers = workers_at(&url);
+    let worker = workers.iter().find(is_worker).expect("it runs");
+    let killed = Command::new("kill").args(["-s", "KILL", worker]).status().await;
+    assert!(killed.is_ok_and(|status| status.success()));
+    let status = demo.exit(PATIENCE).await;
+    let err = demo.stderr.all().join("\n");
+    assert_eq!(status.code(), Some(1), "{err}");
+    assert!(err.contains("The worker's log ends with:\n{\"timestamp\""), "{err}");
+    assert!(err.contains("the worker ended with exit code 137"), "{err}");
+    assert!(!vhosts().await.iter().any(|it| it == vhost(&url)), "{url} is left");
 }

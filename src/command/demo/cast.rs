@@ -1,88 +1,122 @@
 //! The worker as the demo's child: the same binary, under a shell that takes it down with us.
 
+use std::collections::VecDeque;
+use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
-use tokio::io::AsyncReadExt as _;
-use tokio::process::{Child, Command};
-use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use anyhow::{Context as _, Result, bail};
+use serde::Deserialize;
+use tokio::time::{Instant, sleep, timeout};
 use url::Url;
 
 use crate::command::healthcheck;
-use crate::config;
+use crate::lifeline::{Environment, Lifeline};
 use crate::status::Status;
 
-/// How long the worker may take to come up, and to drain.
-const PATIENCE: Duration = Duration::from_secs(40);
+/// How long the worker may take to come up.
+const READY_PATIENCE: Duration = Duration::from_secs(60);
+/// How long it may take to drain: more than `shutdown.grace`.
+const EXIT_PATIENCE: Duration = Duration::from_secs(60);
+const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(20);
 /// As much of its log as is shown if something goes wrong.
-const LOG_BYTES_MAX: u64 = 64 * 1024;
+const LOG_LINES_MAX: usize = 25;
 
-/// A running worker. Dropping it closes its shell's standard input, at which the worker drains and goes.
+/// What a worker may need of our own environment; a proxy, say, it must not.
+const INHERITED: [&str; 3] = ["PATH", "SSL_CERT_FILE", "SSL_CERT_DIR"];
+
+/// A worker. Dropping it kills it, and so does the end of this process, `kill -9` included.
+#[derive(Debug)]
 pub(super) struct Worker {
-    shell: Child,
-    admin: SocketAddr,
-    log: JoinHandle<String>,
+    lifeline: Lifeline,
+    /// The last lines of its log.
+    log: VecDeque<String>,
+    /// Where its admin server listens, once that is logged.
+    admin: Option<SocketAddr>,
+    exit: Option<i32>,
 }
 
 impl Worker {
     /// Starts this very binary with `environment` as its only configuration.
-    pub(super) fn start(environment: &[(&'static str, String)], admin: SocketAddr) -> Result<Self> {
+    pub(super) fn start(environment: &[(&'static str, String)]) -> Result<Self> {
         let program = std::env::current_exe().context("failed to find our own binary")?;
-        let mut command = Command::new("sh");
-        command.args(["-c", include_str!("worker.sh"), "deletion-worker-demo"]).arg(program).arg("run");
-        for key in config::keys() {
-            command.env_remove(key.variable);
-        }
-        command
-            .env_remove("DELETION_WORKER_CONFIG")
-            .envs(environment.iter().map(|(name, value)| (name, value)))
-            // An interrupt from the terminal is ours to handle.
-            .process_group(0)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
-        let mut shell = command.spawn().context("failed to run sh")?;
-        let mut stderr = shell.stderr.take().context("failed to get the worker's log")?;
-        let log = tokio::spawn(async move {
-            let mut log = Vec::new();
-            // What is cut short is still worth showing, and the rest must be read for the worker to go on.
-            let _ = (&mut stderr).take(LOG_BYTES_MAX).read_to_end(&mut log).await;
-            let _ = tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await;
-            String::from_utf8_lossy(&log).into_owned()
-        });
-        Ok(Self { shell, admin, log })
+        let inherited = INHERITED.into_iter().filter_map(|name| Some((name.into(), std::env::var_os(name)?)));
+        let given = environment.iter().map(|(name, value)| (OsString::from(name), OsString::from(value)));
+        let environment: Environment = inherited.chain(given).collect();
+        let lifeline = Lifeline::start(include_str!("worker.sh"), &[program.as_os_str()], &environment)?;
+        Ok(Self { lifeline, log: VecDeque::new(), admin: None, exit: None })
     }
 
     /// Waits until it consumes.
     pub(super) async fn ready(&mut self) -> Result<()> {
-        let ready = async {
-            while self.page("/readyz").await.is_err() {
-                ensure!(self.shell.try_wait()?.is_none(), "the worker ended before it was ready");
-                tokio::time::sleep(Duration::from_millis(20)).await;
+        let deadline = Instant::now() + READY_PATIENCE;
+        loop {
+            let Err(error) = self.page("/readyz").await else { return Ok(()) };
+            if self.exit.is_some() || Instant::now() > deadline {
+                return Err(error.context("the worker did not become ready"));
             }
-            Ok(())
-        };
-        timeout(PATIENCE, ready).await.context("the worker did not become ready")?
+            sleep(POLL).await;
+        }
     }
 
     /// Its `/status`.
-    pub(super) async fn status(&self) -> Result<Status> {
+    pub(super) async fn status(&mut self) -> Result<Status> {
         serde_json::from_str(&self.page("/status").await?).context("failed to read the worker's status")
     }
 
-    /// Asks it to go; its exit status and its log.
-    pub(super) async fn stop(mut self) -> Result<(ExitStatus, String)> {
-        drop(self.shell.stdin.take());
-        let status = timeout(PATIENCE, self.shell.wait()).await.context("the worker did not end")??;
-        Ok((status, self.log.await?))
+    /// Asks it to go, and waits until it has; its exit code, 128 and the number if a signal ended it.
+    pub(super) async fn stop(&mut self) -> Result<i32> {
+        self.lifeline.send("TERM")?;
+        let deadline = Instant::now() + EXIT_PATIENCE;
+        loop {
+            self.listen();
+            if let Some(code) = self.exit {
+                return Ok(code);
+            }
+            if Instant::now() > deadline {
+                bail!("the worker did not end within {EXIT_PATIENCE:?}");
+            }
+            sleep(POLL).await;
+        }
     }
 
-    async fn page(&self, path: &str) -> Result<String> {
-        let mut url = Url::parse(&format!("http://{}", self.admin)).context("failed to name the worker")?;
+    /// The end of its log, for people.
+    pub(super) fn last_words(&mut self) -> String {
+        self.listen();
+        format!("The worker's log ends with:\n{}", self.log.make_contiguous().join("\n"))
+    }
+
+    async fn page(&mut self, path: &str) -> Result<String> {
+        self.listen();
+        if let Some(code) = self.exit {
+            bail!("the worker ended with exit code {code}");
+        }
+        let admin = self.admin.context("the worker has not logged its address yet")?;
+        let mut url = Url::parse(&format!("http://{admin}")).expect("an address is a URL's authority");
         url.set_path(path);
-        timeout(Duration::from_secs(5), healthcheck::fetch(&url)).await.context("no answer")?
+        let fetched = timeout(ANSWER_PATIENCE, healthcheck::fetch(&url)).await;
+        fetched.context("no answer").and_then(|fetched| fetched).with_context(|| format!("GET {path}"))
+    }
+
+    fn listen(&mut self) {
+        /// The line of the log that tells the port, which was left to the system.
+        #[derive(Deserialize)]
+        struct Started {
+            admin: SocketAddr,
+        }
+        while let Some(line) = self.lifeline.answered() {
+            if let Some(code) = line.strip_prefix("exited ") {
+                self.exit = code.parse().ok();
+                continue;
+            }
+            if self.admin.is_none() {
+                self.admin = serde_json::from_str(&line).ok().map(|Started { admin }| admin);
+            }
+            if self.log.len() == LOG_LINES_MAX {
+                self.log.pop_front();
+            }
+            self.log.push_back(line);
+        }
     }
 }

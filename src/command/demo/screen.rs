@@ -1,7 +1,7 @@
 //! What the audience sees: a progress bar on a terminal, a line now and then otherwise.
 
 use std::cell::Cell;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -9,25 +9,22 @@ use crate::mock::Stats;
 use crate::status::Status;
 
 /// Without a terminal, progress is told at each of so many parts of the whole.
-const PARTS: u64 = 10;
+const PARTS: u64 = 5;
 
 /// Standard error.
+#[derive(Debug)]
 pub(super) struct Screen {
     bar: ProgressBar,
-    terminal: bool,
     /// The last part that was told.
     told: Cell<u64>,
 }
 
 impl Screen {
     pub(super) fn new() -> Self {
-        let terminal = std::io::stderr().is_terminal();
-        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden());
-        let template = "{bar:30} {percent:>3} %  {human_pos} IDs  {elapsed}  {msg}";
-        if let Ok(style) = ProgressStyle::with_template(template) {
-            bar.set_style(style);
-        }
-        Self { bar, terminal, told: Cell::new(0) }
+        let template = "{bar:24} {human_pos}/{human_len} IDs  {per_sec:>9}  {elapsed}  {msg}";
+        let style = ProgressStyle::with_template(template).expect("a template known at compile time");
+        let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()).with_style(style);
+        Self { bar, told: Cell::new(0) }
     }
 
     /// Tells a sentence.
@@ -40,25 +37,32 @@ impl Screen {
 
     /// Shows how far it is.
     pub(super) fn show(&self, stats: &Stats, all: u64, status: &Status) {
+        if self.bar.length().is_none() {
+            self.bar.set_length(all);
+            self.bar.reset();
+            // Hidden, unless it is a terminal.
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
+        }
+        let pace = status.rate.current_per_second.map_or_else(String::new, |rate| format!(" at {rate:.0}/s"));
         let message = format!(
-            "{} calls, {:.0} % full  endpoint {}",
+            "{} calls{pace}, {:.0} % full; endpoint {}",
             stats.sizes.count,
             100.0 * stats.sizes.mean_fill,
             status.endpoint.state.as_str(),
         );
-        if self.terminal {
-            if self.bar.is_hidden() {
-                self.bar.set_draw_target(ProgressDrawTarget::stderr());
+        if self.bar.is_hidden() {
+            let part = stats.ids_deleted * PARTS / all.max(1);
+            if part > self.told.replace(part) {
+                self.say(&format!(
+                    "{:3} %: {} IDs deleted, {message}",
+                    part * 100 / PARTS,
+                    stats.ids_deleted
+                ));
             }
-            self.bar.set_length(all);
-            self.bar.set_position(stats.ids_deleted);
-            self.bar.set_message(message);
             return;
         }
-        let part = stats.ids_deleted * PARTS / all.max(1);
-        if part > self.told.replace(part) {
-            self.say(&format!("{:3} %: {} IDs deleted, {message}", part * 100 / PARTS, stats.ids_deleted));
-        }
+        self.bar.set_position(stats.ids_deleted);
+        self.bar.set_message(message);
     }
 
     /// Takes the bar away.

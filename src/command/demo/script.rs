@@ -9,7 +9,11 @@ use crate::mock::{Down, Faults};
 
 /// Calls a second that worker and endpoint agree on: many times the documented quota of 5, so that nobody has to
 /// wait for the end.
-pub const REQUESTS_PER_SECOND: u32 = 100;
+pub const REQUESTS_PER_SECOND: u32 = 200;
+/// The quota while the endpoint throttles: below what the worker needs on the slowest machine.
+const THROTTLED: u32 = 1;
+/// How often the script has the endpoint down for so long that the worker notices.
+pub const OUTAGES: u64 = 1;
 
 /// When a step's turn comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,10 +51,11 @@ impl Script {
         let steps = [
             step(
                 at(20),
-                "the endpoint allows only half as many calls: 0429",
-                Faults { requests_per_second: REQUESTS_PER_SECOND / 2, ..healthy() },
+                "the endpoint throttles: 0429 for all but one call a second",
+                Faults { requests_per_second: THROTTLED, ..healthy() },
             ),
-            step(at(35), "the quota is back", healthy()),
+            // The worker halves its rate at each throttled answer and takes minutes to trust the endpoint again.
+            step(When::Failed(2), "the quota is back", healthy()),
             step(at(50), "the endpoint is down: 503", Faults { down: Some(Down::Unavailable), ..healthy() }),
             step(When::Failed(12), "the endpoint is back", healthy()),
             step(at(75), "three calls fail: 500", Faults { fail_next: 3, ..healthy() }),
@@ -99,8 +104,8 @@ mod tests {
         let mut script = Script::new(1000);
         assert_eq!(script.advance(199, 90), None);
         let throttled = script.advance(200, 90).expect("due");
-        assert_eq!(throttled.faults.requests_per_second, REQUESTS_PER_SECOND / 2);
-        assert_eq!(script.advance(349, 100), None);
+        assert_eq!(throttled.faults.requests_per_second, THROTTLED);
+        assert_eq!(script.advance(600, 91), None, "only failures since then count");
         // A long jump takes one step at a time.
         assert_eq!(script.advance(600, 100).expect("due").faults, healthy());
         assert!(script.advance(600, 103).expect("due").faults.down.is_some());

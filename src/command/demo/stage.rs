@@ -1,9 +1,14 @@
 //! Where the demo plays: a virtual host of its own where that is possible, and names nobody else has in any case.
 
+use std::ffi::OsString;
 use std::net::SocketAddr;
 
+use anyhow::{Result, anyhow};
+
 use super::script::REQUESTS_PER_SECOND;
-use crate::rabbitmq::{Management, ManagementError, Rabbitmq, percent_decode};
+use crate::broker::desk::Desk;
+use crate::config::{Config, Need};
+use crate::rabbitmq::Rabbitmq;
 
 /// The token that the demo's endpoint asks for.
 pub const TOKEN: &str = "demo-token";
@@ -42,34 +47,34 @@ impl Stage {
         }
     }
 
+    /// What is deleted in the end, for people.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match &self.vhost {
+            Some(vhost) => format!("the virtual host `{vhost}`"),
+            None => format!("queues and exchanges whose names begin with `{}`", self.queue),
+        }
+    }
+
     /// Deletes everything under the names.
     ///
     /// # Errors
-    /// What the broker's API said; nothing more is tried after that.
-    pub async fn strike(&self, management: &Management) -> Result<(), ManagementError> {
-        if let Some(vhost) = &self.vhost {
-            return management.delete_vhost(vhost).await;
+    /// What the broker or its API said; nothing more is tried after that.
+    pub async fn strike(&self, broker: &Rabbitmq) -> Result<()> {
+        if let (Some(vhost), Some(management)) = (&self.vhost, broker.management()) {
+            return Ok(management.delete_vhost(vhost).await?);
         }
-        let vhost = self.shared_vhost();
-        for queue in [&self.queue, &self.dead_queue] {
-            management.delete_queue(&vhost, queue).await?;
-        }
-        for exchange in [&self.exchange, &self.dead_exchange] {
-            management.delete_exchange(&vhost, exchange).await?;
-        }
+        let desk = Desk::open(&self.config()?).await?;
+        desk.strike().await?;
+        desk.close().await;
         Ok(())
     }
 
     /// The worker's configuration as environment variables: the documented defaults, but for what makes a demo short.
     #[must_use]
-    pub fn environment(&self, endpoint: SocketAddr, admin: SocketAddr) -> Vec<(&'static str, String)> {
-        vec![
-            ("DELETION_WORKER__AMQP__URLS", self.amqp_url.clone()),
-            ("DELETION_WORKER__AMQP__QUEUE", self.queue.clone()),
-            ("DELETION_WORKER__AMQP__EXCHANGE", self.exchange.clone()),
-            ("DELETION_WORKER__AMQP__ROUTING_KEY", self.routing_key.to_owned()),
-            ("DELETION_WORKER__DEAD_LETTER__EXCHANGE", self.dead_exchange.clone()),
-            ("DELETION_WORKER__DEAD_LETTER__QUEUE", self.dead_queue.clone()),
+    pub fn environment(&self, endpoint: SocketAddr) -> Vec<(&'static str, String)> {
+        let mut environment = self.names();
+        environment.extend([
             ("DELETION_WORKER__ENDPOINT__API", "v1.0".to_owned()),
             ("DELETION_WORKER__ENDPOINT__URL", format!("http://{endpoint}/api/serve/video/delete")),
             ("DELETION_WORKER__ENDPOINT__TOKEN", TOKEN.to_owned()),
@@ -79,8 +84,32 @@ impl Stage {
             ("DELETION_WORKER__HEALTH__PROBE_MAX", "500ms".to_owned()),
             ("DELETION_WORKER__RETRY__INITIAL", "100ms".to_owned()),
             ("DELETION_WORKER__RETRY__MAX", "1s".to_owned()),
-            ("DELETION_WORKER__ADMIN__LISTEN", admin.to_string()),
-            ("DELETION_WORKER__LOG__LEVEL", "warn".to_owned()),
+            // Any free port; the worker logs which.
+            ("DELETION_WORKER__ADMIN__LISTEN", "127.0.0.1:0".to_owned()),
+        ]);
+        environment
+    }
+
+    /// The same as far as the broker is concerned, for those who join the worker there.
+    ///
+    /// # Errors
+    /// `AMQP_URL` is none that the worker takes.
+    pub fn config(&self) -> Result<Config> {
+        let names = self.names().into_iter().map(|(name, value)| (OsString::from(name), value.into()));
+        let loaded = Config::load(None, names, &[], Need::Broker);
+        loaded
+            .map(|loaded| loaded.config)
+            .map_err(|problems| anyhow!("the broker can't be used:\n{problems}"))
+    }
+
+    fn names(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("DELETION_WORKER__AMQP__URLS", self.amqp_url.clone()),
+            ("DELETION_WORKER__AMQP__QUEUE", self.queue.clone()),
+            ("DELETION_WORKER__AMQP__EXCHANGE", self.exchange.clone()),
+            ("DELETION_WORKER__AMQP__ROUTING_KEY", self.routing_key.to_owned()),
+            ("DELETION_WORKER__DEAD_LETTER__EXCHANGE", self.dead_exchange.clone()),
+            ("DELETION_WORKER__DEAD_LETTER__QUEUE", self.dead_queue.clone()),
         ]
     }
 
@@ -103,12 +132,6 @@ impl Stage {
             dead_queue: format!("{queue}.dead"),
         }
     }
-
-    /// The virtual host in the URL; a URL that names none means `/`.
-    fn shared_vhost(&self) -> String {
-        let path = self.amqp_url.splitn(4, '/').nth(3).and_then(|rest| rest.split('?').next());
-        path.filter(|path| !path.is_empty()).map_or_else(|| "/".to_owned(), percent_decode)
-    }
 }
 
 #[cfg(test)]
@@ -124,21 +147,26 @@ mod tests {
         let broker = given("amqp://u:p@broker/some%2Fvhost?heartbeat=5");
         let stage = Stage::build(&broker, |_| {}).await;
         assert_eq!(stage.amqp_url, "amqp://u:p@broker/some%2Fvhost?heartbeat=5");
-        assert_eq!((stage.vhost.as_deref(), stage.shared_vhost().as_str()), (None, "some/vhost"));
+        assert_eq!(stage.vhost, None);
         for name in [&stage.queue, &stage.exchange, &stage.dead_exchange, &stage.dead_queue] {
             assert!(name.starts_with("deletion-worker-demo-"), "{name}");
         }
         assert_ne!(stage.queue, Stage::build(&broker, |_| {}).await.queue);
-        assert_eq!(Stage::build(&given("amqp://broker"), |_| {}).await.shared_vhost(), "/");
     }
 
     #[test]
-    fn every_variable_is_a_documented_key() {
+    fn the_worker_takes_the_environment_and_others_find_it_there() {
         let stage = Stage::named("amqp://broker".to_owned(), None, "q");
-        let address = SocketAddr::from(([127, 0, 0, 1], 1));
-        let known: Vec<String> = crate::config::keys().map(|key| key.variable).collect();
-        for (name, _) in stage.environment(address, address) {
-            assert!(known.iter().any(|key| key == name), "{name}");
+        let environment = stage.environment(SocketAddr::from(([127, 0, 0, 1], 1)));
+        let environment = environment.into_iter().map(|(name, value)| (name.into(), value.into()));
+        let worker = Config::load(None, environment, &[], Need::Worker).expect("sound").config;
+        let others = stage.config().expect("sound");
+        for config in [worker, others] {
+            assert_eq!((config.amqp.queue.as_str(), config.amqp.exchange.as_str()), ("q", "q"));
+            assert_eq!(
+                (config.dead_letter.queue.as_str(), config.dead_letter.exchange.as_str()),
+                ("q.dead", "q.dlx")
+            );
         }
     }
 }

@@ -5,9 +5,14 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::load::Expected;
+use super::script::OUTAGES;
 use crate::delivery::Reason;
+use crate::mock::Fate;
 
-/// What the others counted: the mock endpoint, the broker, and the worker by its metrics and its exit.
+/// The documented quota, in calls a second.
+const QUOTA: u64 = 5;
+
+/// What the others counted: the mock endpoint, the broker, and the worker by its status and its exit.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
     /// By the broker: messages confirmed.
@@ -22,16 +27,18 @@ pub struct Observed {
     pub deleted: BTreeMap<String, u32>,
     /// By the mock: calls that deleted.
     pub calls: u64,
-    /// By the mock: calls it answered otherwise, by what it answered.
-    pub calls_failed: BTreeMap<String, u64>,
+    /// By the mock: calls it answered otherwise, by what became of them.
+    pub calls_failed: BTreeMap<Fate, u64>,
     /// By the mock: the most calls in any one second.
     pub calls_in_one_second: u64,
-    /// By the worker: `ids_deleted_total`.
+    /// By the worker: `ids_deleted`.
     pub worker_ids_deleted: u64,
-    /// By the worker: `dead_letters_total`, all reasons.
+    /// By the worker: `calls`.
+    pub worker_calls: u64,
+    /// By the worker: `messages_dead_lettered`.
     pub worker_dead_letters: u64,
-    /// By the worker: its exit code; `None` if a signal ended it.
-    pub worker_exit: Option<i32>,
+    /// By the worker: its exit code, as a shell sees it.
+    pub worker_exit: i32,
     /// From the first publish to the last settled message.
     pub took: Duration,
 }
@@ -60,13 +67,21 @@ impl Check {
 pub fn check(expected: &Expected, observed: &Observed) -> Vec<Check> {
     let deletions: u64 = observed.deleted.values().map(|times| u64::from(*times)).sum();
     let missing = expected.ids.iter().filter(|id| !observed.deleted.contains_key(*id)).count();
+    // A probe may have been an ID deleted before, which nobody asked for and the worker doesn't count.
+    let probes = deletions.saturating_sub(observed.worker_ids_deleted).min(OUTAGES);
+    let calls = observed.calls + observed.calls_failed.values().sum::<u64>();
     let unasked = observed.deleted.keys().filter(|id| !expected.ids.contains(*id)).count();
     let mut checks = vec![
         compare("messages the broker confirmed", expected.messages, observed.published),
         compare("messages left in the queue", 0, observed.left),
         compare("IDs the endpoint didn't delete", 0, missing as u64),
         compare("IDs it deleted that nobody asked for", 0, unasked as u64),
-        compare("deletions, by the endpoint and by the worker", deletions, observed.worker_ids_deleted),
+        compare(
+            "deletions, by the endpoint and by the worker",
+            deletions,
+            observed.worker_ids_deleted + probes,
+        ),
+        compare("calls, by the endpoint and by the worker", calls, observed.worker_calls),
     ];
     for reason in Reason::ALL {
         let wanted = expected.dead_letters.get(&reason).copied().unwrap_or_default();
@@ -79,7 +94,7 @@ pub fn check(expected: &Expected, observed: &Observed) -> Vec<Check> {
     checks.push(Check {
         what: "the worker's exit code".to_owned(),
         expected: 0,
-        found: observed.worker_exit.map_or(-1, i64::from),
+        found: observed.worker_exit.into(),
     });
     checks
 }
@@ -87,18 +102,29 @@ pub fn check(expected: &Expected, observed: &Observed) -> Vec<Check> {
 /// The table for the audience: the numbers, then every comparison.
 #[must_use]
 pub fn render(expected: &Expected, observed: &Observed, checks: &[Check], ids_per_call: u64) -> String {
+    let ids = expected.ids.len() as u64;
     let deletions: u64 = observed.deleted.values().map(|times| u64::from(*times)).sum();
-    let ideal = (expected.ids.len() as u64).div_ceil(ids_per_call);
+    let again = deletions.saturating_sub(observed.deleted.len() as u64);
+    let ideal = ids.div_ceil(ids_per_call);
     let fill = 100.0 * ratio(deletions, observed.calls * ids_per_call);
+    let failed: u64 = observed.calls_failed.values().sum();
     let seconds = observed.took.as_secs_f64();
-    let rows = [
-        ("messages", expected.messages.to_string()),
-        ("IDs deleted", format!("{} different, named {} times", observed.deleted.len(), expected.mentions)),
-        ("calls that deleted", format!("{}, ideally {ideal}; {fill:.1} % full", observed.calls)),
-        ("calls that failed", failures(&observed.calls_failed)),
-        ("most calls in a second", observed.calls_in_one_second.to_string()),
-        ("time", format!("{seconds:.1} s, {:.0} IDs/s", deletions as f64 / seconds.max(0.001))),
+    let at_quota = humantime::format_duration(Duration::from_secs((observed.calls + failed).div_ceil(QUOTA)));
+    let mut rows = vec![
+        ("messages", observed.published.to_string()),
+        ("videos deleted", format!("{}, named {} times", observed.deleted.len(), expected.mentions)),
+        ("deleted once more", format!("{again}, named again after they were deleted")),
+        ("calls that deleted", format!("{}, {fill:.1} % full; with full ones only {ideal}", observed.calls)),
+        ("calls that didn't", failed.to_string()),
     ];
+    rows.extend(
+        observed.calls_failed.iter().map(|(fate, count)| ("", format!("{count:>5} {}", cost(*fate)))),
+    );
+    rows.extend([
+        ("most calls in a second", observed.calls_in_one_second.to_string()),
+        ("time", format!("{seconds:.1} s: {:.0} videos/s", ids as f64 / seconds.max(0.001))),
+        ("at the real quota", format!("{at_quota}: so many calls at {QUOTA} a second")),
+    ]);
     let mut text = String::new();
     // Writing to a string can't fail.
     for (name, value) in rows {
@@ -115,10 +141,23 @@ pub fn render(expected: &Expected, observed: &Observed, checks: &[Check], ids_pe
     text
 }
 
-fn failures(by_kind: &BTreeMap<String, u64>) -> String {
-    let total: u64 = by_kind.values().sum();
-    let kinds: Vec<String> = by_kind.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
-    if total == 0 { "0".to_owned() } else { format!("{total}: {}", kinds.join(", ")) }
+/// What a call was spent on that deleted nothing.
+fn cost(fate: Fate) -> &'static str {
+    match fate {
+        Fate::Deleted => "deleted",
+        Fate::Lost => "deleted, but the answer was lost",
+        Fate::Invalid => "rejected (0001): halved again and again to find the bad IDs",
+        Fate::Duplicate => "rejected (0409)",
+        Fate::Throttled => "throttled (0429)",
+        Fate::Blocked => "refused (0401 and the like)",
+        Fate::Failed => "failed (HTTP 500)",
+        Fate::Unavailable => "while the endpoint was down (HTTP 503), the last ones probes",
+        Fate::Reset => "reset",
+        Fate::Hung => "never answered",
+        Fate::Scripted => "answered by script",
+        Fate::TooLarge => "too large (HTTP 413)",
+        Fate::NotFound => "to the wrong address (HTTP 404)",
+    }
 }
 
 fn compare(what: &str, expected: u64, found: u64) -> Check {
@@ -150,10 +189,11 @@ mod tests {
             dead_letters: [(Reason::Malformed, 1), (Reason::Rejected, 1)].into(),
             deleted: [("A", 1), ("B", 2), ("C", 1)].map(|(id, times)| (id.to_owned(), times)).into(),
             calls: 2,
-            calls_failed: [("invalid".to_owned(), 3)].into(),
+            calls_failed: [(Fate::Invalid, 3)].into(),
             worker_ids_deleted: 4,
+            worker_calls: 5,
             worker_dead_letters: 2,
-            worker_exit: Some(0),
+            worker_exit: 0,
             took: Duration::from_secs(2),
             ..Observed::default()
         }
@@ -170,12 +210,14 @@ mod tests {
     #[test]
     fn a_run_as_planned_passes() {
         assert!(wrong(&observed()).is_empty());
+        let probed = Observed { worker_ids_deleted: 3, ..observed() };
+        assert!(wrong(&probed).is_empty(), "a probe may delete what is deleted");
     }
 
     #[test]
     fn each_disagreement_is_found() {
         type Case = (fn(&mut Observed), &'static [&'static str]);
-        let cases: [Case; 9] = [
+        let cases: [Case; 11] = [
             (|o| o.published = 4, &["messages the broker confirmed"]),
             (|o| o.left = 1, &["messages left in the queue"]),
             (
@@ -192,7 +234,9 @@ mod tests {
                 },
                 &["IDs it deleted that nobody asked for"],
             ),
-            (|o| o.worker_ids_deleted = 3, &["deletions, by the endpoint and by the worker"]),
+            (|o| o.worker_ids_deleted = 2, &["deletions, by the endpoint and by the worker"]),
+            (|o| o.worker_ids_deleted = 5, &["deletions, by the endpoint and by the worker"]),
+            (|o| o.worker_calls = 4, &["calls, by the endpoint and by the worker"]),
             (
                 |o| {
                     o.dead_letters = [(Reason::Malformed, 1), (Reason::RetriesExhausted, 1)].into();
@@ -204,7 +248,7 @@ mod tests {
                 &["dead letters without a known reason", "dead letters, by the broker and by the worker"],
             ),
             (|o| o.worker_dead_letters = 1, &["dead letters, by the broker and by the worker"]),
-            (|o| o.worker_exit = None, &["the worker's exit code"]),
+            (|o| o.worker_exit = 137, &["the worker's exit code"]),
         ];
         for (spoil, what) in cases {
             let mut observed = observed();
@@ -217,10 +261,17 @@ mod tests {
     fn the_table_shows_the_numbers_and_what_is_wrong() {
         let observed = Observed { left: 7, ..observed() };
         let text = render(&expected(), &observed, &check(&expected(), &observed), 2);
-        assert!(text.contains("  calls that deleted      2, ideally 2; 100.0 % full\n"), "{text}");
-        assert!(text.contains("  calls that failed       3: 3 invalid\n"), "{text}");
-        assert!(text.contains("  IDs deleted             3 different, named 4 times\n"), "{text}");
-        assert!(text.contains("2.0 s, 2 IDs/s\n"), "{text}");
+        for line in [
+            "  videos deleted          3, named 4 times\n",
+            "  deleted once more       1, named again after they were deleted\n",
+            "  calls that deleted      2, 100.0 % full; with full ones only 2\n",
+            "  calls that didn't       3\n",
+            "                              3 rejected (0001): halved",
+            "  time                    2.0 s: 2 videos/s\n",
+            "  at the real quota       1s: so many calls at 5 a second\n",
+        ] {
+            assert!(text.contains(line), "{line:?} in\n{text}");
+        }
         assert!(text.contains("  WRONG  messages left in the queue: 7, expected 0\n"), "{text}");
         assert!(text.contains("  ok     dead letters: malformed: 1\n"), "{text}");
     }

@@ -17,13 +17,13 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 /// A process's whole environment.
-pub(super) type Environment = BTreeMap<OsString, OsString>;
+pub(crate) type Environment = BTreeMap<OsString, OsString>;
 
 /// A running shell script and both ends of the conversation with it.
 ///
 /// Dropping it ends its standard input, and waits until the script has cleaned up.
 #[derive(Debug)]
-pub(super) struct Lifeline {
+pub(crate) struct Lifeline {
     shell: Child,
     commands: Option<ChildStdin>,
     answers: mpsc::UnboundedReceiver<String>,
@@ -33,7 +33,7 @@ pub(super) struct Lifeline {
 impl Lifeline {
     /// Runs `script` with `arguments` as its `$1`, `$2`, ... and exactly `environment`, in a process group of its
     /// own.
-    pub(super) fn start(script: &str, arguments: &[&OsStr], environment: &Environment) -> Result<Self> {
+    pub(crate) fn start(script: &str, arguments: &[&OsStr], environment: &Environment) -> Result<Self> {
         let mut shell = Command::new("sh")
             .args(["-c", script, "deletion-worker-lifeline"])
             .args(arguments)
@@ -60,13 +60,13 @@ impl Lifeline {
     }
 
     /// Sends one command.
-    pub(super) fn send(&mut self, command: &str) -> Result<()> {
+    pub(crate) fn send(&mut self, command: &str) -> Result<()> {
         let pipe = self.commands.as_mut().context("failed to reach the lifeline")?;
         writeln!(pipe, "{command}").context("failed to write to the lifeline")
     }
 
     /// The next line the script prints.
-    pub(super) async fn answer(&mut self, patience: Duration) -> Result<String> {
+    pub(crate) async fn answer(&mut self, patience: Duration) -> Result<String> {
         match timeout(patience, self.answers.recv()).await {
             Ok(Some(line)) => Ok(line),
             Ok(None) => bail!("the lifeline ended"),
@@ -75,7 +75,7 @@ impl Lifeline {
     }
 
     /// The next line, if it has been printed already.
-    pub(super) fn answered(&mut self) -> Option<String> {
+    pub(crate) fn answered(&mut self) -> Option<String> {
         self.answers.try_recv().ok()
     }
 }
