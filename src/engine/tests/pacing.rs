@@ -76,7 +76,10 @@ fn no_second_sees_more_calls_than_the_rate() {
         let within = departures.iter().filter(|at| **at >= *from && at.since(*from).as_millis() < 1000);
         assert!(within.count() <= 5);
     }
-    assert!(departures[49].elapsed().as_secs_f64() < 9.0 * 1.1, "and not many fewer");
+    assert!(
+        departures[49].elapsed().as_secs_f64() < 9.0 * 1.11,
+        "and not many fewer, unanswered as they are"
+    );
     for ids in bench.under_way() {
         bench.answer(&ids, deleted());
         bench.take();
