@@ -6,12 +6,14 @@ pub mod healthcheck;
 pub mod mock_endpoint;
 pub mod publish;
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{CommandFactory as _, FromArgMatches as _};
+use indicatif::{ProgressState, ProgressStyle};
 
 use crate::config::{Config, Loaded, Need, Problems};
 use crate::worker;
@@ -236,6 +238,16 @@ impl From<publish::Failure> for Failure {
             publish::Failure::Fault(sentence) => Self::Fault(anyhow::Error::msg(sentence)),
         }
     }
+}
+
+/// A progress bar's style from an indicatif template, which may name the `rate`: whole units a second.
+fn bar_style(template: &str) -> ProgressStyle {
+    let rate = |state: &ProgressState, out: &mut dyn fmt::Write| {
+        // A progress bar that can't be drawn is nobody's loss.
+        let _ = write!(out, "{:.0}/s", state.per_sec());
+    };
+    let style = ProgressStyle::with_template(template).expect("a template known at compile time");
+    style.with_key("rate", rate)
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::timeout;
 
@@ -333,8 +333,7 @@ impl Interrupts {
 
 /// Shown on a terminal only.
 fn progress(ids: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("{bar:40} {human_pos}/{human_len} IDs, {per_sec}, {eta} left")
-        .expect("a template known at compile time");
+    let style = super::bar_style("{bar:40} {human_pos}/{human_len} IDs, {rate}, {eta} left");
     ProgressBar::with_draw_target(Some(ids), ProgressDrawTarget::stderr()).with_style(style)
 }
 

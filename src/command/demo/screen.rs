@@ -3,8 +3,9 @@
 use std::cell::Cell;
 use std::io::Write as _;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget};
 
+use crate::command::bar_style;
 use crate::mock::Stats;
 use crate::status::Status;
 
@@ -21,8 +22,7 @@ pub(super) struct Screen {
 
 impl Screen {
     pub(super) fn new() -> Self {
-        let template = "{bar:24} {human_pos}/{human_len} IDs  {per_sec:>9}  {elapsed}  {msg}";
-        let style = ProgressStyle::with_template(template).expect("a template known at compile time");
+        let style = bar_style("{bar:24} {human_pos}/{human_len} IDs  {rate:>8}  {elapsed}  {msg}");
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()).with_style(style);
         Self { bar, told: Cell::new(0) }
     }
