@@ -110,10 +110,13 @@ impl Publisher {
 
     /// Publishes one barrier, and reports what of it is stored.
     async fn place_some(&mut self) -> Result<(), String> {
-        self.connect().await.map_err(|fault| fault.sentence)?;
-        let (Some(line), Some(press)) = (&self.line, &mut self.press) else { return Ok(()) };
         let len = barrier_len(self.pending.iter().map(|job| job.letter.body.len()), self.barrier_max);
         let len = len.min(self.pending.len());
+        if let Err(fault) = self.connect().await {
+            self.report_refused(len).await;
+            return Err(fault.sentence);
+        }
+        let (Some(line), Some(press)) = (&self.line, &mut self.press) else { return Ok(()) };
         let letters: Vec<_> = self.pending.iter().take(len).map(|job| &job.letter).collect();
         let placed = match press.barrier(line, &letters).await {
             Ok(placed) => placed,
@@ -122,11 +125,7 @@ impl Publisher {
                 vec![Err(Unplaced::Unknown(fault.sentence)); len]
             }
         };
-        let refused = placed.iter().filter(|placed| placed.is_err()).count() as u64;
-        if refused > 0 {
-            // Without a worker nobody counts.
-            let _ = self.events.send(Event::DeadLettersRefused(refused)).await;
-        }
+        self.report_refused(placed.iter().filter(|placed| placed.is_err()).count()).await;
         let mut problem = None;
         for placed in placed {
             let Some(job) = self.pending.pop_front() else { break };
@@ -156,6 +155,13 @@ impl Publisher {
         self.press = Some(Press::open(&line).await?);
         self.line = Some(line);
         Ok(())
+    }
+
+    async fn report_refused(&self, count: usize) {
+        if count > 0 {
+            // Without a worker nobody counts.
+            let _ = self.events.send(Event::DeadLettersRefused(count as u64)).await;
+        }
     }
 
     fn lament(&mut self, problem: &str) {

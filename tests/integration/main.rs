@@ -6,6 +6,7 @@ mod answers;
 mod basics;
 mod batching;
 mod broker_faults;
+mod dead_letters;
 mod demo;
 mod garbage;
 mod namespaces;
