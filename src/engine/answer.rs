@@ -16,7 +16,7 @@ impl Engine {
         let Some(place) = self.calls.iter().position(|call| call.id == id) else { return };
         let InFlight { departed, load, .. } = self.calls.swap_remove(place);
         self.ids_in_flight -= load.len();
-        self.pace.answered(departed, now);
+        self.pace.ended(departed, answer.http_status.is_some(), now);
         if let Some(wait) = answer.retry_after {
             self.pace.pause(now, wait.min(self.settings.retry_after_max));
         }

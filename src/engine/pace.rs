@@ -8,9 +8,17 @@ use super::Time;
 /// In any span of this length no more calls than the ceiling arrive.
 const WINDOW: Duration = Duration::from_secs(1);
 
-/// A call may arrive this much later than it left: a connection is made first, a machine is busy. Its answer tells
-/// sooner, if it comes sooner.
+/// A call on an open connection may arrive this much later than it left: the network, a busy machine.
 const SLACK: Duration = Duration::from_millis(100);
+
+/// One that has to connect first may arrive this much later: TCP and TLS take several round trips.
+const CONNECTING: Duration = Duration::from_secs(1);
+
+/// For how long an idle connection is counted on; shorter than anybody between us and the endpoint keeps it.
+const WARM: Duration = Duration::from_secs(5);
+
+/// Calls a second at which an endpoint without a known limit is taken to object, if fewer were sent.
+const BLIND: usize = 10;
 
 /// The share of the ceiling that the rate grows by in a second of success, after a throttled answer halved it.
 /// With four workers on one quota this keeps throttled answers near 3 % of all.
@@ -24,7 +32,9 @@ const MEMORY: usize = 4096;
 
 /// Decides when the next call may leave.
 ///
-/// The ceiling is a sliding window: no more than so many calls leave in any one second, without a burst on top.
+/// The ceiling is a sliding window: no more than so many calls arrive in any one second, without a burst on top. As
+/// we see only when they leave, a call counts from its answer, or from when it has surely arrived if that is sooner.
+///
 /// The rate below it follows throttled answers by additive increase, multiplicative decrease (Chiu and Jain,
 /// 1989), so that any number of workers converge to a fair split of one quota without knowing of each other.
 #[derive(Debug)]
@@ -34,6 +44,8 @@ pub(super) struct Pace {
     /// The rate after throttled answers; `None`: at the ceiling.
     reduced: Option<Reduced>,
     departures: VecDeque<Departure>,
+    /// Since when each open connection has been idle, the most recent last.
+    idle: Vec<Time>,
     paused_until: Time,
     throttled_in_row: u32,
 }
@@ -57,8 +69,14 @@ struct Reduced {
 
 impl Pace {
     pub(super) fn new(ceiling: Option<f64>) -> Self {
-        let departures = VecDeque::new();
-        Self { ceiling, reduced: None, departures, paused_until: Time::default(), throttled_in_row: 0 }
+        Self {
+            ceiling,
+            reduced: None,
+            departures: VecDeque::new(),
+            idle: Vec::new(),
+            paused_until: Time::default(),
+            throttled_in_row: 0,
+        }
     }
 
     /// Calls a second at present; `None`: no limit.
@@ -91,11 +109,20 @@ impl Pace {
         while self.departures.len() >= memory {
             self.departures.pop_front();
         }
-        self.departures.push_back(Departure { left: now, arrived: now + SLACK });
+        // The client's pool hands out the connection that was used last.
+        let warm = self.idle.pop().is_some_and(|since| now.since(since) < WARM);
+        if !warm {
+            self.idle.clear();
+        }
+        self.departures
+            .push_back(Departure { left: now, arrived: now + if warm { SLACK } else { CONNECTING } });
     }
 
-    /// A call that left at `departed` was answered, so it had arrived.
-    pub(super) fn answered(&mut self, departed: Time, now: Time) {
+    /// A call that left at `departed` has come to its end, `connected` if by an answer.
+    pub(super) fn ended(&mut self, departed: Time, connected: bool, now: Time) {
+        if connected {
+            self.idle.push(now);
+        }
         if let Some(departure) =
             self.departures.iter_mut().rev().find(|it| it.left == departed && it.arrived > now)
         {
@@ -122,7 +149,7 @@ impl Pace {
                 let recent =
                     self.departures.iter().rev().take_while(|it| now.since(it.left) <= WINDOW).count();
                 #[expect(clippy::cast_precision_loss, reason = "at most MEMORY")]
-                let recent = recent.max(1) as f64;
+                let recent = recent.max(BLIND) as f64;
                 (recent, 2.0 * recent)
             }
         };
@@ -189,6 +216,23 @@ mod tests {
                 assert!(within <= per_window(ceiling), "{within} calls from {from:?} on at {ceiling}/s");
             }
         }
+    }
+
+    #[test]
+    fn a_call_that_connects_first_counts_from_its_answer() {
+        let mut pace = Pace::new(Some(1.0));
+        pace.depart(at(0));
+        assert_eq!(pace.opens_at(), at(2000), "it may take a second to arrive");
+        pace.ended(at(0), true, at(300));
+        assert_eq!(pace.opens_at(), at(1300), "it had arrived by then");
+        // On the connection that is open now the next one arrives at once.
+        pace.depart(at(1300));
+        assert_eq!(pace.opens_at(), at(2400));
+        pace.ended(at(1300), false, at(1310));
+        assert_eq!(pace.opens_at(), at(2310), "lost, but it had left");
+        // It was lost with its connection.
+        pace.depart(at(2400));
+        assert_eq!(pace.opens_at(), at(4400));
     }
 
     #[test]
