@@ -100,7 +100,7 @@ async fn what_is_planned_is_what_happens() {
 #[tokio::test]
 async fn an_interrupt_leaves_nothing() {
     for signal in ["TERM", "INT"] {
-        let mut demo = demo("1000000").await;
+        let mut demo = demo("200000").await;
         let url = stage_of(&demo).await;
         assert!(vhosts().await.iter().any(|it| it == vhost(&url)), "there is no {url}");
         demo.signal(signal).await;
@@ -116,7 +116,7 @@ async fn an_interrupt_leaves_nothing() {
 
 #[tokio::test]
 async fn the_worker_does_not_survive_a_killed_demo() {
-    let mut demo = demo("1000000").await;
+    let mut demo = demo("200000").await;
     let url = stage_of(&demo).await;
     demo.signal("KILL").await;
     demo.exit(PATIENCE).await;
@@ -128,7 +128,7 @@ async fn the_worker_does_not_survive_a_killed_demo() {
 
 #[tokio::test]
 async fn a_worker_that_dies_ends_the_demo_and_is_quoted() {
-    let mut demo = demo("1000000").await;
+    let mut demo = demo("200000").await;
     let url = stage_of(&demo).await;
     let program = fs::canonicalize(env!("CARGO_BIN_EXE_deletion-worker")).expect("it was built");
     let is_worker = |pid: &&String| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == program);
