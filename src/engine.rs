@@ -22,18 +22,19 @@
 //!   a call may really leave: a call slot is free, the pace permits, the endpoint is healthy.
 //! * **Suspects** are batches that failed. They keep together, and away from fresh IDs, so that whatever is bad
 //!   among them costs nobody else. A rejected batch is split at once; one that keeps failing while others
-//!   succeed is split when it has `max_strikes`.
-//! * **Condemned** is a lone ID that was rejected. Its message is dead-lettered with the next deletion of any
-//!   other ID, which proves that the endpoint does delete, or when there is nothing to try. If lone IDs
-//!   are rejected one after another instead, the endpoint is to blame: nobody is dead-lettered, the condemned
-//!   become suspects again, and once it deletes (an ID deleted before serves as the control) they are tried a
-//!   second time.
+//!   succeed is split when it has `max_strikes`. Batches that relapsed (failed again although others had been
+//!   deleted in between) are called one at a time, as their failures would hide one another's.
+//! * **Condemned** is a lone ID that was rejected. Its message is dead-lettered with the deletion of any other ID
+//!   by a call that left afterwards, which proves that the endpoint does delete. When there is nothing to try, or
+//!   eight were rejected in a row, an ID deleted before serves as the control. If that is rejected too, or they are
+//!   eight and there is none, the endpoint is to blame: nobody is dead-lettered, the condemned become suspects
+//!   again, and once it deletes they are tried a second time.
 //!
 //! # What we believe of the endpoint
 //!
 //! [`Health`]: `Healthy`, `Open` (breaker) after `failure_threshold` transient failures in a row, `Blocked` as
-//! soon as it refuses us. In the latter two only probes leave: single IDs in rotation, every other one an ID deleted
-//! before, in case what is in hand is what fails, at growing intervals.
+//! soon as it refuses us. In the latter two only probes leave: single IDs, in rotation, at growing intervals,
+//! and every other time one that was deleted before, as what is in hand may be just what fails.
 //! Any deletion makes it healthy again. After `release_after` without a success the deliveries are given back,
 //! once, and a few IDs are kept as payload for the probes.
 //!
@@ -44,7 +45,8 @@
 //!   the broker hands them out again.
 //! * An ID is in at most one call at a time, and at most once in it; a call holds at most `batch_max` IDs, of
 //!   one namespace.
-//! * A failure is charged to a batch only if it stands between successes of others.
+//! * A failure is charged to a batch only if it stands between two successes, the later one of a call that left
+//!   after it, and either only that batch failed between them or too few calls did to open the breaker.
 //!
 //! # Deliberately absent
 //!
@@ -218,7 +220,12 @@ pub struct Engine {
     /// Probes sent, to take turns between sources.
     probes: u64,
 
+    /// Before then the condemned are not seen to again.
+    trial_due: Time,
+
     consumer: Consumer,
+    /// Cancellations that the broker has not confirmed yet.
+    cancels: u32,
     /// The deliveries were given back; none are wanted until the endpoint is back.
     released: bool,
     drain: Option<Drain>,
@@ -264,7 +271,9 @@ impl Engine {
             shrunk: None,
             control: None,
             probes: 0,
+            trial_due: Time::default(),
             consumer: Consumer::Off,
+            cancels: 0,
             released: false,
             drain: None,
             next_call: 1,
@@ -277,6 +286,7 @@ impl Engine {
     pub fn handle_connected(&mut self, now: Time) {
         self.ledger = Some(Ledger::new(self.settings.prefetch));
         self.consumer = Consumer::Off;
+        self.cancels = 0;
         // Those who waited for the suspects come again; until then a suspect is nobody's.
         for batch in &mut self.suspects {
             batch.due = batch.due.max(now + outage::REJOIN);
@@ -287,6 +297,7 @@ impl Engine {
     pub fn handle_disconnected(&mut self) {
         self.ledger = None;
         self.consumer = Consumer::Off;
+        self.cancels = 0;
         self.failures.clear();
         self.items.clear_waiters();
         self.actions.retain(|action| matches!(action, Action::Call(_) | Action::Drained));
@@ -301,7 +312,8 @@ impl Engine {
 
     /// The broker confirmed that the consumer is cancelled, and the last of its deliveries has been handled.
     pub fn handle_cancelled(&mut self) {
-        if self.consumer == Consumer::Cancelling {
+        self.cancels = self.cancels.saturating_sub(1);
+        if self.consumer == Consumer::Cancelling && self.cancels == 0 {
             self.consumer = Consumer::Off;
         }
     }
@@ -487,6 +499,7 @@ impl Engine {
             }
             Consumer::On if !wanted => {
                 self.consumer = Consumer::Cancelling;
+                self.cancels += 1;
                 self.actions.push_back(Action::Cancel);
                 true
             }
@@ -519,6 +532,7 @@ impl Engine {
         self.give_back_all(true);
         self.advance_settlements(now, true);
         self.drain = Some(Drain::Done);
+        self.ledger = None;
         self.actions.push_back(Action::Drained);
         true
     }

@@ -16,7 +16,7 @@ use url::Url;
 
 pub use container::Container;
 pub use management::{Connection, Error as ManagementError, Management, Message, Queue};
-pub use node::Node;
+pub use node::{Extras, Node};
 
 /// A broker that can be used.
 #[derive(Debug)]

@@ -23,6 +23,20 @@ impl Address {
     pub(super) fn place(&self) -> String {
         format!("{}:{}", self.uri.authority.host, self.uri.authority.port)
     }
+
+    /// The client certificate says who we are, and the URL's user counts for nothing.
+    pub(super) fn is_external(&self) -> bool {
+        self.uri.query.auth_mechanism == Some(SASLMechanism::External)
+    }
+
+    /// Who we are, as a fragment for people.
+    pub(super) fn who(&self) -> String {
+        if self.is_external() {
+            "the client certificate's user".to_owned()
+        } else {
+            format!("user `{}`", self.uri.authority.userinfo.username)
+        }
+    }
 }
 
 /// Reads URLs and certificates, and shuffles: at least one address.

@@ -49,6 +49,7 @@ pub(crate) type Signals = Pin<Box<dyn Stream<Item = lapin::Event> + Send>>;
 pub(crate) struct Line {
     connection: Connection,
     grip: Grip,
+    who: String,
 }
 
 /// Connects, again and again.
@@ -194,10 +195,9 @@ impl Line {
         }
     }
 
-    /// The user we are and the vhost we are in, for people.
+    /// Who we are, as in [`Address::who`], and the vhost we are in, for people.
     pub(crate) fn whereabouts(&self) -> (String, String) {
-        let status = self.connection.status();
-        (status.username(), status.vhost().to_string())
+        (self.who.clone(), self.connection.status().vhost().to_string())
     }
 
     /// Takes leave of the broker, at most for [`CLOSE_DEADLINE`]; lapin can't even say goodbye while blocked.
@@ -291,7 +291,7 @@ async fn attempt(address: Address, name: String, grip: Grip) -> Result<Line, Fau
     let connection = timeout(CONNECT_DEADLINE, work).await.unwrap_or_else(|_| {
         Err(Fault::passing(format!("{place} did not let us in within {CONNECT_DEADLINE:?}")))
     })?;
-    Ok(Line { connection, grip })
+    Ok(Line { connection, grip, who: address.who() })
 }
 
 async fn connector(address: &Address, name: String, plug: Plug) -> lapin::Result<Connection> {
@@ -328,16 +328,19 @@ fn pulled() -> io::Error {
 
 /// What to do about it when the broker at `address` does not let us in.
 fn refusal(address: &Address, error: &lapin::Error) -> Fault {
-    let (place, vhost) = (address.place(), &address.uri.vhost);
-    let user = &address.uri.authority.userinfo.username;
+    let (place, vhost, who) = (address.place(), &address.uri.vhost, address.who());
     let words = words(error);
     match reply_code(error) {
+        Some(code::ACCESS_REFUSED) if address.is_external() => Fault::lasting(format!(
+            "{place} refuses {who}: {words}; check amqp.tls.cert_file, and that the broker has a user of the name \
+             that it takes from the certificate (ssl_cert_login_from)"
+        )),
         Some(code::ACCESS_REFUSED) => Fault::lasting(format!(
-            "{place} refuses user `{user}`: {words}; check user and password in amqp.urls, or the user at the broker"
+            "{place} refuses {who}: {words}; check user and password in amqp.urls, or the user at the broker"
         )),
         Some(code::NOT_ALLOWED | code::INVALID_PATH) => Fault::lasting(format!(
-            "{place} does not let user `{user}` into vhost `{vhost}`: {words}; create the vhost, or give the user \
-             permissions in it"
+            "{place} does not let {who} into vhost `{vhost}`: {words}; create the vhost, or give the user permissions \
+             in it"
         )),
         _ => Fault::amqp(&format!("connect to {place}"), error),
     }

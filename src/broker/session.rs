@@ -191,9 +191,11 @@ impl Epoch<'_> {
                 Happening::Room(permit) => {
                     let ids_max = self.surroundings.ids_per_message_max;
                     let now = SystemTime::now();
-                    permit.send(
-                        self.shelf.hand_over(CHUNK_MAX, |tag, parcel| open_up(tag, parcel, ids_max, now)),
-                    );
+                    permit.send(self.shelf.hand_over(CHUNK_MAX, |tag, parcel| {
+                        let arrival = open_up(tag, parcel, ids_max, now);
+                        let ids = arrival.request.as_ref().map_or(1, |request| request.ids.len());
+                        (arrival, ids)
+                    }));
                 }
                 Happening::Stored(tags) => self.tell(Event::DeadLettered(tags)).await,
                 Happening::Deliveries => {

@@ -9,8 +9,8 @@ use lapin::{Acker, BasicProperties};
 
 use crate::delivery::Tag;
 
-/// Bytes of bodies that are opened at once.
-const BYTES_MAX: usize = 256 * 1024;
+/// IDs that are opened at once, give or take one message's: a small compressed body may hold thousands.
+const WEIGHT_MAX: usize = 10_000;
 
 /// One channel's unsettled deliveries, by tag.
 ///
@@ -93,16 +93,21 @@ impl Shelf {
         self.unhanded < self.next
     }
 
-    /// Passes up to `max` deliveries through `open` on their way to the worker, in tag order; fewer of large ones,
-    /// as a body costs several times its size once it is opened.
-    pub(super) fn hand_over<T>(&mut self, max: usize, mut open: impl FnMut(Tag, &Parcel) -> T) -> Vec<T> {
+    /// Passes up to `max` deliveries through `open` on their way to the worker, in tag order, and fewer if they turn
+    /// out heavy: what was opened has a weight, and no more is opened once that adds up to [`WEIGHT_MAX`].
+    pub(super) fn hand_over<T>(
+        &mut self,
+        max: usize,
+        mut open: impl FnMut(Tag, &Parcel) -> (T, usize),
+    ) -> Vec<T> {
         let mut handed = Vec::with_capacity(max.min((self.next.0 - self.unhanded.0) as usize));
-        let mut bytes = 0;
+        let mut weight = 0;
         for (tag, parcel) in self.parcels.range(self.unhanded..).take(max) {
-            handed.push(open(*tag, parcel));
+            let (opened, more) = open(*tag, parcel);
+            handed.push(opened);
             self.unhanded = Tag(tag.0 + 1);
-            bytes += parcel.body.len();
-            if bytes >= BYTES_MAX {
+            weight += more;
+            if weight >= WEIGHT_MAX {
                 break;
             }
         }
@@ -174,23 +179,30 @@ mod tests {
     #[test]
     fn deliveries_are_handed_over_once_and_in_order() {
         let mut shelf = shelf(5);
-        assert_eq!(shelf.hand_over(2, |tag, parcel| (tag.0, parcel.body.len())), [(1, 1), (2, 2)]);
-        assert_eq!(shelf.hand_over(9, |tag, _| tag.0), [3, 4, 5]);
+        assert_eq!(shelf.hand_over(2, |tag, parcel| ((tag.0, parcel.body.len()), 1)), [(1, 1), (2, 2)]);
+        assert_eq!(shelf.hand_over(9, |tag, _| (tag.0, 1)), [3, 4, 5]);
         assert!(!shelf.has_unhanded());
         shelf.put(delivery(6)).expect("contiguous");
         assert!(shelf.has_unhanded());
-        assert_eq!(shelf.hand_over(9, |tag, _| tag.0), [6]);
+        assert_eq!(shelf.hand_over(9, |tag, _| (tag.0, 1)), [6]);
+    }
+
+    #[test]
+    fn heavy_ones_are_handed_over_a_few_at_a_time() {
+        let mut shelf = shelf(5);
+        assert_eq!(shelf.hand_over(9, |tag, _| (tag.0, WEIGHT_MAX / 2)), [1, 2]);
+        assert_eq!(shelf.hand_over(9, |tag, _| (tag.0, WEIGHT_MAX * 2)), [3], "one goes whatever it weighs");
     }
 
     #[test]
     fn what_was_not_handed_over_is_taken_down_apart() {
         let mut shelf = shelf(5);
-        shelf.hand_over(2, |_, _| ());
+        shelf.hand_over(2, |_, _| ((), 1));
         assert_eq!(shelf.take_unhanded().len(), 3);
         assert!(!shelf.has_unhanded());
         assert_eq!(shelf.take_up_to(Tag(5)).0, 2);
         shelf.put(delivery(6)).expect("tags go on after a consumer was cancelled");
-        assert_eq!(shelf.hand_over(9, |tag, _| tag.0), [6]);
+        assert_eq!(shelf.hand_over(9, |tag, _| (tag.0, 1)), [6]);
     }
 
     #[test]

@@ -169,7 +169,7 @@ pub(crate) async fn attempt<T>(
     done.map_err(|error| refusal(line.whereabouts(), thing, &error))
 }
 
-fn refusal((user, vhost): (String, String), thing: &Thing<'_>, error: &lapin::Error) -> Fault {
+fn refusal((who, vhost): (String, String), thing: &Thing<'_>, error: &lapin::Error) -> Fault {
     let words = words(error);
     match reply_code(error) {
         Some(code::PRECONDITION_FAILED) => Fault::lasting(format!(
@@ -180,7 +180,7 @@ fn refusal((user, vhost): (String, String), thing: &Thing<'_>, error: &lapin::Er
             "{thing} does not exist in vhost `{vhost}`: {words}; create it, or set amqp.declare to `create`"
         )),
         Some(code::ACCESS_REFUSED) => Fault::lasting(format!(
-            "user `{user}` has no permission for {thing} in vhost `{vhost}`: {words}; grant it, or create \
+            "{who} has no permission for {thing} in vhost `{vhost}`: {words}; grant it, or create \
              everything beforehand and set amqp.declare to `verify` or `skip`"
         )),
         _ => Fault::amqp(&format!("set up {thing} in vhost `{vhost}`"), error),
@@ -197,7 +197,7 @@ mod tests {
     fn refused(code: u16) -> Fault {
         let error = AMQPError::from_id(code, "the broker's words".into()).expect("a known code");
         let error = ErrorKind::ProtocolError(error).into();
-        refusal(("worker".to_owned(), "video".to_owned()), &Thing::Queue(&"deletions".into()), &error)
+        refusal(("user `worker`".to_owned(), "video".to_owned()), &Thing::Queue(&"deletions".into()), &error)
     }
 
     #[test]

@@ -16,6 +16,7 @@ impl Engine {
         let Some(place) = self.calls.iter().position(|call| call.id == id) else { return };
         let InFlight { departed, load, .. } = self.calls.swap_remove(place);
         self.ids_in_flight -= load.len();
+        self.pace.answered(departed, now);
         if let Some(wait) = answer.retry_after {
             self.pace.pause(now, wait.min(self.settings.retry_after_max));
         }
@@ -90,6 +91,8 @@ impl Engine {
             Load::Control | Load::Probe(..) if self.monitor.rejects_all() => {
                 self.probe_failed(load, answer, now)
             }
+            // Sent on behalf of the condemned, it clears them.
+            Load::Control if self.monitor.is_healthy() => self.acquit_all(&answer.detail, now),
             Load::Control => {
                 self.monitor.rejected();
                 self.revive(now);
@@ -118,10 +121,17 @@ impl Engine {
             return self.pronounce(condemned, now);
         }
         self.condemned.push(condemned);
-        if !self.monitor.rejected_alone(answer.code.as_ref(), &answer.detail, now) {
-            for condemned in std::mem::take(&mut self.condemned) {
-                self.review(condemned, now);
-            }
+        self.monitor.rejected_alone(answer.code.as_ref());
+        if self.monitor.is_suspect() && self.control().is_none() {
+            self.acquit_all(&answer.detail, now);
+        }
+    }
+
+    /// The endpoint rejects whatever it is asked: nobody is to blame, and all are tried again once it deletes.
+    fn acquit_all(&mut self, cause: &str, now: Time) {
+        self.monitor.rejects_everything(cause, now);
+        for condemned in std::mem::take(&mut self.condemned) {
+            self.review(condemned, now);
         }
     }
 
@@ -188,7 +198,10 @@ impl Engine {
                 self.monitor.probe_failed(tells, now, &mut self.rng);
                 self.return_probe(key, source, now);
             }
-            Load::Control => self.monitor.probe_failed(true, now, &mut self.rng),
+            Load::Control => {
+                self.trial_due = now + self.settings.probe.ceiling(1);
+                self.monitor.probe_failed(true, now, &mut self.rng);
+            }
         }
     }
 
@@ -312,7 +325,7 @@ impl Engine {
         let code = last.as_ref().and_then(|last| last.code.as_deref());
         let code = code.map_or_else(String::new, |code| format!(" with code {code}"));
         let said = last.as_ref().map_or("", |last| &last.detail);
-        let detail = format!("the endpoint rejects this ID alone{code}, while it deletes others: it {said}");
+        let detail = format!("the endpoint rejects this ID even alone{code}: it {said}");
         self.give_up(key, Reason::Rejected, detail, last, batch.attempts, now);
     }
 
@@ -347,19 +360,32 @@ impl Engine {
         self.strike_off(&waiters, now);
     }
 
-    /// Pronounces the condemned when there is nothing to try now whose deletion could tell more.
+    /// Sees to the condemned when nothing to try now could tell more, or when they are suspiciously many: if an ID
+    /// deleted before is deleted again, they are to blame. A deletion just before counts as much, and if there has
+    /// never been one, there is nothing to go by but their own word.
     pub(super) fn advance_condemned(&mut self, now: Time) -> bool {
-        if self.condemned.is_empty() || !self.monitor.is_healthy() {
+        if !self.is_trial_due(now) {
             return false;
         }
-        let untried = self.suspects.iter().any(|batch| batch.due <= now);
-        if !self.calls.is_empty() || !self.lanes.is_empty() || untried {
-            return false;
+        let lately = !self.monitor.is_suspect() && self.monitor.succeeded_lately(now);
+        if !lately && self.control().is_some() {
+            return self.call_control(now);
         }
         for condemned in std::mem::take(&mut self.condemned) {
             self.pronounce(condemned, now);
         }
         true
+    }
+
+    /// Whether the condemned should wait no longer.
+    pub(super) fn is_trial_due(&self, now: Time) -> bool {
+        if self.condemned.is_empty() || !self.monitor.is_healthy() || now < self.trial_due {
+            return false;
+        }
+        let controlled = self.calls.iter().any(|call| matches!(call.load, Load::Control));
+        let untried = self.suspects_on_call().any(|(_, batch)| batch.due <= now);
+        let idle = self.calls.is_empty() && self.lanes.is_empty() && !untried;
+        idle || self.monitor.is_suspect() && !controlled
     }
 }
 

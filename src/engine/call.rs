@@ -56,7 +56,9 @@ impl Engine {
             None => self.items.since(lane[0]) + self.settings.linger,
         });
         let suspects = self.suspects_on_call().map(|(_, batch)| batch.due);
-        lanes.chain(suspects).min().map(|ready| ready.max(opens_at))
+        let trial = (!self.condemned.is_empty()).then_some(self.trial_due);
+        let trial = trial.filter(|due| self.is_trial_due(*due));
+        lanes.chain(suspects).chain(trial).min().map(|ready| ready.max(opens_at))
     }
 
     /// Whether a call can leave before `end` if nothing changes.
@@ -81,7 +83,7 @@ impl Engine {
     ///
     /// Of those that relapsed one at a time, until something is deleted: together their failures would prove
     /// nothing about any of them.
-    fn suspects_on_call(&self) -> impl Iterator<Item = (usize, &Batch)> {
+    pub(super) fn suspects_on_call(&self) -> impl Iterator<Item = (usize, &Batch)> {
         let called = self.calls.iter().find_map(|call| match &call.load {
             Load::Suspect(batch) if batch.relapsed => Some(batch.number),
             Load::Fresh(_) | Load::Suspect(_) | Load::Probe(..) | Load::Control => None,
@@ -165,12 +167,8 @@ impl Engine {
         }
         self.probes += 1;
         // Every other probe is the control: what is in hand may be what fails.
-        if (self.probes.is_multiple_of(2) || !self.has_payload())
-            && let Some((namespace, id)) = self.control().cloned()
-        {
+        if (self.probes.is_multiple_of(2) || !self.has_payload()) && self.call_control(now) {
             self.monitor.probe_left();
-            let call = self.probe_call(namespace, id, 1, Duration::ZERO);
-            self.depart(call, Load::Control, now);
             return true;
         }
         let Some((key, slot, source)) = self.take_probe() else { return self.resume_for_payload(now) };
@@ -182,13 +180,23 @@ impl Engine {
         true
     }
 
+    /// Sends an ID that was deleted before, if there is one and a call may leave.
+    pub(super) fn call_control(&mut self, now: Time) -> bool {
+        let free = self.calls.len() < self.settings.concurrency_max && self.pace.opens_at() <= now;
+        let over = self.drain == Some(Drain::Done);
+        let Some((namespace, id)) = self.control().filter(|_| free && !over).cloned() else { return false };
+        let call = self.probe_call(namespace, id, 1, Duration::ZERO);
+        self.depart(call, Load::Control, now);
+        true
+    }
+
     /// Whether there is anything to probe with, or to be had for it.
     fn can_probe(&self) -> bool {
         self.control().is_some() || self.has_payload() || self.released
     }
 
     /// An ID deleted before, unless it was asked for anew and is under way.
-    fn control(&self) -> Option<&(Option<Namespace>, Id)> {
+    pub(super) fn control(&self) -> Option<&(Option<Namespace>, Id)> {
         let control = self.control.as_ref();
         control.filter(|(namespace, id)| {
             let same = |key: &ItemKey| {

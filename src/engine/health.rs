@@ -12,6 +12,9 @@ use crate::retry::Ladder;
 /// endpoint.
 pub(super) const REJECTIONS_MAX: u32 = 8;
 
+/// For how long a deletion shows that the endpoint is itself.
+const LATELY: Duration = Duration::from_secs(3);
+
 /// What we believe of the endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Health {
@@ -106,6 +109,11 @@ impl Monitor {
         self.succeeded_at.is_some_and(|succeeded| succeeded > time)
     }
 
+    /// Whether a call that left just now has deleted IDs.
+    pub(super) fn succeeded_lately(&self, now: Time) -> bool {
+        self.succeeded_at.is_some_and(|succeeded| now.since(succeeded) <= LATELY)
+    }
+
     /// Whether `batch` failed since the last success, and may yet be charged with it.
     pub(super) fn implicates(&self, batch: BatchNumber) -> bool {
         match &self.streak {
@@ -171,23 +179,28 @@ impl Monitor {
         }
     }
 
-    /// A lone ID was rejected with `code`. Returns whether the ID is to blame, as far as one can see.
-    pub(super) fn rejected_alone(&mut self, code: Option<&CompactString>, cause: &str, now: Time) -> bool {
+    /// A lone ID was rejected with `code`.
+    pub(super) fn rejected_alone(&mut self, code: Option<&CompactString>) {
         if self.rejections > 0 && self.rejection_code.as_ref() == code {
             self.rejections = self.rejections.saturating_add(1);
         } else {
             self.rejections = 1;
             self.rejection_code = code.cloned();
         }
-        if self.rejections < REJECTIONS_MAX {
-            return true;
-        }
+    }
+
+    /// Whether so many lone IDs were rejected in a row that the endpoint may be to blame.
+    pub(super) fn is_suspect(&self) -> bool {
+        self.rejections >= REJECTIONS_MAX
+    }
+
+    /// The endpoint rejects whatever it is asked.
+    pub(super) fn rejects_everything(&mut self, cause: &str, now: Time) {
         self.trouble_since.get_or_insert(now);
         if self.is_healthy() {
-            let cause = format!("rejects one ID after another: {cause}");
+            let cause = format!("rejects whatever it is asked: {cause}");
             self.health = Health::Blocked(Outage { rejects_all: true, ..self.outage_from(&cause, now) });
         }
-        false
     }
 
     /// Over the rate limit: trouble, if it lasts.
@@ -248,6 +261,11 @@ impl Monitor {
             outage.probes = 0;
             outage.next_probe = now;
         }
+    }
+
+    /// Nothing is left that came to nothing.
+    pub(super) fn forget_trouble(&mut self) {
+        self.trouble_since = None;
     }
 
     /// Starts the time over after which an outage counts as long.

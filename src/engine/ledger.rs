@@ -245,4 +245,32 @@ mod tests {
         assert_eq!(settlements, [Settlement::Ack(Extent::UpTo(Tag(2)))]);
         assert_eq!((ledger.in_hand(), ledger.deadline()), (0, None));
     }
+
+    #[test]
+    fn skipped_tags_are_nobodys() {
+        let (mut ledger, now, mut settlements) = (Ledger::new(10), Time::default(), Vec::new());
+        ledger.enter(Tag(1), 1, None, now);
+        // 2 and 3 went back before anybody saw them.
+        ledger.enter(Tag(4), 1, None, now);
+        assert_eq!(ledger.in_hand(), 2);
+        ledger.decide(Tag(4), Verdict::Deleted, now);
+        ledger.settle(now, true, &mut settlements);
+        assert_eq!(settlements, [Settlement::Ack(Extent::One(Tag(4)))]);
+        ledger.decide(Tag(1), Verdict::Deleted, now);
+        ledger.settle(now, false, &mut settlements);
+        assert_eq!(settlements[1..], [Settlement::Ack(Extent::UpTo(Tag(1)))]);
+        assert_eq!(ledger.in_hand(), 0);
+        ledger.enter(Tag(7), 1, None, now);
+        ledger.decide(Tag(7), Verdict::Deleted, now);
+        ledger.settle(now, false, &mut settlements);
+        assert_eq!(settlements[2..], [Settlement::Ack(Extent::UpTo(Tag(7)))]);
+    }
+
+    #[test]
+    #[should_panic(expected = "comes after")]
+    fn a_tag_comes_once() {
+        let mut ledger = Ledger::new(10);
+        ledger.enter(Tag(1), 1, None, Time::default());
+        ledger.enter(Tag(1), 1, None, Time::default());
+    }
 }

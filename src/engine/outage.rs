@@ -19,6 +19,10 @@ impl Engine {
         if self.shrunk.is_some_and(|(_, until)| until <= now) {
             self.shrunk = None;
         }
+        if self.monitor.is_healthy() && self.calls.is_empty() && self.items.live() == 0 {
+            // Whoever was in trouble is gone.
+            self.monitor.forget_trouble();
+        }
         if self.released && self.monitor.is_healthy() {
             self.released = false;
             self.drop_lanes();
@@ -36,6 +40,8 @@ impl Engine {
         }
         self.released = true;
         self.monitor.restart_trouble(now);
+        // First the consumer, or the broker hands out again what it gets back.
+        self.advance_consumer();
         self.keep_probe_payload();
         self.give_back_all(false);
         self.advance_settlements(now, true);

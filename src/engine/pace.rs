@@ -5,8 +5,12 @@ use std::time::Duration;
 
 use super::Time;
 
-/// What the window is longer than a second by, as calls don't arrive as evenly as they leave.
-const WINDOW: Duration = Duration::from_millis(1020);
+/// In any span of this length no more calls than the ceiling arrive.
+const WINDOW: Duration = Duration::from_secs(1);
+
+/// A call may arrive this much later than it left: a connection is made first, a machine is busy. Its answer tells
+/// sooner, if it comes sooner.
+const SLACK: Duration = Duration::from_millis(100);
 
 /// The share of the ceiling that the rate grows by in a second of success, after a throttled answer halved it.
 /// With four workers on one quota this keeps throttled answers near 3 % of all.
@@ -29,9 +33,16 @@ pub(super) struct Pace {
     ceiling: Option<f64>,
     /// The rate after throttled answers; `None`: at the ceiling.
     reduced: Option<Reduced>,
-    departures: VecDeque<Time>,
+    departures: VecDeque<Departure>,
     paused_until: Time,
     throttled_in_row: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Departure {
+    left: Time,
+    /// When it has arrived at the latest, as far as the endpoint's count goes.
+    arrived: Time,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -64,12 +75,12 @@ impl Pace {
     pub(super) fn opens_at(&self) -> Time {
         let window = match self.ceiling {
             Some(ceiling) if self.departures.len() >= per_window(ceiling) => {
-                self.departures.front().map(|first| *first + window(ceiling))
+                self.departures.front().map(|first| first.arrived + window(ceiling))
             }
             Some(_) | None => None,
         };
         let spacing = self.reduced.and_then(|reduced| {
-            self.departures.back().map(|last| *last + Duration::from_secs_f64(1.0 / reduced.rate))
+            self.departures.back().map(|last| last.left + Duration::from_secs_f64(1.0 / reduced.rate))
         });
         self.paused_until.max(window.unwrap_or_default()).max(spacing.unwrap_or_default())
     }
@@ -80,7 +91,16 @@ impl Pace {
         while self.departures.len() >= memory {
             self.departures.pop_front();
         }
-        self.departures.push_back(now);
+        self.departures.push_back(Departure { left: now, arrived: now + SLACK });
+    }
+
+    /// A call that left at `departed` was answered, so it had arrived.
+    pub(super) fn answered(&mut self, departed: Time, now: Time) {
+        if let Some(departure) =
+            self.departures.iter_mut().rev().find(|it| it.left == departed && it.arrived > now)
+        {
+            departure.arrived = now;
+        }
     }
 
     /// No call leaves for this long.
@@ -99,7 +119,8 @@ impl Pace {
             (Some(reduced), _) => (reduced.rate, reduced.target),
             (None, Some(ceiling)) => (ceiling, ceiling),
             (None, None) => {
-                let recent = self.departures.iter().rev().take_while(|at| now.since(**at) <= WINDOW).count();
+                let recent =
+                    self.departures.iter().rev().take_while(|it| now.since(it.left) <= WINDOW).count();
                 #[expect(clippy::cast_precision_loss, reason = "at most MEMORY")]
                 let recent = recent.max(1) as f64;
                 (recent, 2.0 * recent)

@@ -2,7 +2,12 @@
 
 mod batching;
 mod bench;
+mod draining;
+mod epochs;
+mod health;
 mod outage;
+mod pacing;
+mod release;
 mod settling;
 mod simulation;
 mod splitting;

@@ -4,11 +4,13 @@ use std::env;
 use std::ffi::OsString;
 use std::fs;
 use std::io::Write;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use tokio::net::TcpStream;
 use url::Url;
 
 use super::install;
@@ -36,6 +38,15 @@ pub struct Node {
     state: State,
 }
 
+/// What a node is given beyond its own configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Extras {
+    /// Lines of `rabbitmq.conf`. What they listen on is not among the ports that the node looks for.
+    pub configuration: Vec<String>,
+    /// Names of plugins.
+    pub plugins: Vec<String>,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Running { pid: u32 },
@@ -55,10 +66,18 @@ impl Node {
     /// # Errors
     /// RabbitMQ is not installed, or it ends or stays silent; then the error holds the end of what it said.
     pub async fn start() -> Result<Self> {
+        Self::start_with(&Extras::default()).await
+    }
+
+    /// [`Self::start`], with more than it needs by itself.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn start_with(extras: &Extras) -> Result<Self> {
         const ATTEMPTS: usize = 5;
         let server = install::server().context(install::ADVICE)?;
         for _ in 0..ATTEMPTS {
-            match Self::attempt(&server).await? {
+            match Self::attempt(&server, extras).await? {
                 Attempt::Up(node) => return Ok(node),
                 Attempt::PortTaken => {}
             }
@@ -142,7 +161,7 @@ impl Node {
         &self.directory
     }
 
-    async fn attempt(server: &Path) -> Result<Attempt> {
+    async fn attempt(server: &Path, extras: &Extras) -> Result<Attempt> {
         let ports = Ports::find().context("failed to find free ports")?;
         let name = format!("deletion-worker-rabbitmq-{}-{:08x}", std::process::id(), fastrand::u32(..));
         let directory = env::temp_dir().join(name);
@@ -153,7 +172,7 @@ impl Node {
             &environment,
         )?;
         lifeline.answer(SHELL_PATIENCE).await.with_context(|| format!("failed to create {directory:?}"))?;
-        furnish(&directory, ports).with_context(|| format!("failed to write to {directory:?}"))?;
+        furnish(&directory, ports, extras).with_context(|| format!("failed to write to {directory:?}"))?;
         let mut node = Self { lifeline, ports, directory, environment, state: State::Ended };
         let Err(error) = node.launch().await else { return Ok(Attempt::Up(node)) };
         let said = node.last_words();
@@ -174,13 +193,19 @@ impl Node {
                 self.state = State::Ended;
                 bail!("the node {exited} while starting");
             }
-            // The API is the last thing to come up, and says whether the listeners are.
-            let Err(error) = management.ready().await else { return Ok(()) };
+            let Err(error) = self.serves(&management).await else { return Ok(()) };
             if Instant::now() > deadline {
                 return Err(error).context("the node didn't get ready");
             }
             tokio::time::sleep(POLL).await;
         }
+    }
+
+    /// Either may be the last to come up.
+    async fn serves(&self, management: &Management) -> Result<()> {
+        management.ready().await?;
+        TcpStream::connect((Ipv4Addr::LOCALHOST, self.ports.amqp)).await.context("no AMQP listener yet")?;
+        Ok(())
     }
 
     async fn end(&mut self, signal: &str) -> Result<()> {
@@ -247,8 +272,9 @@ fn name(ports: Ports) -> String {
 }
 
 /// Writes the node's configuration into its `directory`.
-fn furnish(directory: &Path, ports: Ports) -> Result<()> {
+fn furnish(directory: &Path, ports: Ports, extras: &Extras) -> Result<()> {
     let Ports { amqp, management, .. } = ports;
+    let more = extras.configuration.join("\n");
     let configuration = format!(
         "listeners.tcp.1 = 127.0.0.1:{amqp}\n\
          management.tcp.ip = 127.0.0.1\n\
@@ -256,11 +282,13 @@ fn furnish(directory: &Path, ports: Ports) -> Result<()> {
          disk_free_limit.absolute = 10MB\n\
          collect_statistics_interval = 200\n\
          raft.wal_max_size_bytes = 67108864\n\
-         log.console = false\n"
+         log.console = false\n\
+         {more}\n"
     );
     fs::write(directory.join("rabbitmq.conf"), configuration)?;
     fs::write(directory.join("advanced.config"), "[].\n")?;
-    fs::write(directory.join("enabled_plugins"), "[rabbitmq_management].\n")?;
+    let plugins: String = extras.plugins.iter().map(|plugin| format!(",{plugin}")).collect();
+    fs::write(directory.join("enabled_plugins"), format!("[rabbitmq_management{plugins}].\n"))?;
     for name in ["conf.d", "data", "log"] {
         fs::create_dir(directory.join(name))?;
     }

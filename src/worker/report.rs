@@ -28,6 +28,8 @@ pub(super) struct Report {
     status: Status,
     /// There was a session before.
     ever_up: bool,
+    /// The engine's last word was to consume.
+    consume: bool,
 }
 
 impl Report {
@@ -35,6 +37,7 @@ impl Report {
         let Config { amqp, dead_letter, endpoint, .. } = config;
         let now = Timestamp(SystemTime::now());
         let (readiness, _) = watch::channel(Readiness::NotReady("not connected to the broker yet".into()));
+        metrics.endpoint_state.set(EndpointState::Healthy);
         let status = Status {
             version: env!("CARGO_PKG_VERSION").into(),
             at: now,
@@ -69,7 +72,7 @@ impl Report {
             held: Held::default(),
             totals: Totals::default(),
         };
-        Self { metrics, readiness, status, ever_up: false }
+        Self { metrics, readiness, status, ever_up: false, consume: false }
     }
 
     pub(super) fn readiness(&self) -> watch::Receiver<Readiness> {
@@ -213,6 +216,7 @@ impl Report {
 
     /// The engine starts or stops consuming.
     pub(super) fn consume(&mut self, consume: bool) {
+        self.consume = consume;
         if consume {
             return;
         }
@@ -237,6 +241,8 @@ impl Report {
                 self.metrics.broker_connected.set(1);
                 self.become_state(BrokerState::Connected);
             }
+            // The consumer may have been cancelled meanwhile.
+            Event::Consuming if !self.consume => {}
             Event::Consuming => {
                 self.metrics.consuming.set(1);
                 tracing::info!(queue = self.status.broker.queue, "consuming");

@@ -2,14 +2,20 @@
 //!
 //! Needs what `deletion-worker demo` needs: `AMQP_URL`, or Docker, or an installed RabbitMQ.
 
+mod answers;
 mod basics;
+mod batching;
 mod broker_faults;
 mod demo;
+mod garbage;
+mod namespaces;
+mod outage;
+mod poison;
 mod processes;
-mod promises;
 mod provide;
 mod proxy;
 mod rabbitmq;
 mod shell;
 mod startup;
 mod support;
+mod tls;

@@ -4,8 +4,10 @@
 pub(crate) mod amqp;
 pub(crate) mod broker;
 pub(crate) mod http;
+pub(crate) mod letter;
 pub(crate) mod process;
 pub(crate) mod proxy;
+pub(crate) mod raw_amqp;
 pub(crate) mod world;
 
 use std::time::{Duration, Instant};

@@ -59,12 +59,14 @@ fn ids_join_until_the_rate_permits() {
     let mut bench = Bench::with(|settings| settings.rate_max = Some(1.0));
     bench.arrive("a b c");
     bench.expect(&["call full: a b c"]);
+    bench.arrive("d");
+    bench.pass(50);
+    // A second later than it has surely arrived, the next may leave.
     bench.answer("a b c", deleted());
     bench.expect(&["ack ..1"]);
-    bench.arrive("d");
-    bench.pass(1010);
+    bench.pass(960);
     bench.arrive("e");
-    bench.expect_after(10, &["call linger: d e"]);
+    bench.expect_after(40, &["call linger: d e"]);
     assert_eq!(bench.tally().rate_limit_waits.len(), 1, "it waited for the rate from its linger on");
     bench.answer("d e", deleted());
     bench.expect(&["ack ..3"]);

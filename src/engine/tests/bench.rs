@@ -152,10 +152,22 @@ impl Bench {
         assert_eq!(std::mem::take(&mut self.lines), lines);
     }
 
+    /// Exactly so many calls follow.
+    #[track_caller]
+    pub(super) fn quiet_but_calls(&mut self, count: usize) {
+        let lines = self.take();
+        let calls = lines.iter().filter(|line| line.starts_with("call ")).count();
+        assert_eq!(calls, count, "{lines:?}");
+    }
+
     /// Nothing follows.
     #[track_caller]
     pub(super) fn quiet(&mut self) {
         self.expect(&[]);
+    }
+
+    pub(super) fn now(&self) -> Time {
+        self.now
     }
 
     /// Lets `ms` go by, polling at each deadline on the way.

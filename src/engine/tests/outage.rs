@@ -153,3 +153,27 @@ fn strikes_in_company_do_not_count_against_the_one_that_is_left() {
     assert!(b_failed);
     bench.done();
 }
+
+#[test]
+fn a_deletion_proves_nothing_about_failures_after_its_call_had_left() {
+    let mut bench = Bench::new();
+    bench.arrive("a");
+    bench.expect_after(1000, &["call linger: a"]);
+    bench.answer("a", deleted());
+    bench.expect(&["ack ..1"]);
+    bench.arrive("x y z");
+    bench.arrive("s t u");
+    bench.expect(&["call full: x y z", "call full: s t u"]);
+    bench.pass(10);
+    bench.answer("x y z", transient());
+    bench.answer("s t u", deleted());
+    assert_eq!(bench.engine.suspects[0].strikes, 0);
+    bench.arrive("d e f");
+    bench.answer("d e f", deleted());
+    assert_eq!(bench.engine.suspects[0].strikes, 1);
+    bench.expect(&["call full: d e f"]);
+    bench.expect_soon(&["call retry: x y z"]);
+    bench.answer("x y z", deleted());
+    bench.expect(&["ack ..4"]);
+    bench.done();
+}

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use deletion_worker::mock::{Faults, Mock, MockHandle, Settings};
-use deletion_worker::status::{BrokerState, Status};
+use deletion_worker::status::{BrokerState, EndpointState, Status};
 use lapin::message::BasicGetMessage;
 use lapin::{BasicProperties, Connection};
 
@@ -239,6 +239,26 @@ impl Worker {
             (ready == 0 && held.messages_unsettled == 0).then_some(())
         })
         .await;
+    }
+
+    /// Waits until it takes the endpoint for this.
+    pub(crate) async fn endpoint_is(&self, state: EndpointState) {
+        let what = format!("the endpoint is {}", state.as_str());
+        self.wait_until(&what, async |worker| {
+            worker.status().await.is_some_and(|status| status.endpoint.state == state)
+        })
+        .await;
+        // Status and metric are of the same turn.
+        for other in EndpointState::ALL {
+            let value = self.metric("endpoint_state", &[("state", other.as_str())]).await;
+            assert_eq!(value == 1.0, other == state, "endpoint_state is {value} for {}", other.as_str());
+        }
+    }
+
+    /// Waits until a series has at least this value.
+    pub(crate) async fn counted(&self, name: &str, labels: &[(&str, &str)], least: f64) {
+        let what = format!("{name} {labels:?} of {least}");
+        self.wait_until(&what, async |worker| worker.metric(name, labels).await >= least).await;
     }
 
     /// Waits until it was connected so many times after the first, and consumes.
