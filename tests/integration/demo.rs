@@ -7,29 +7,34 @@ use tokio::process::Command;
 use crate::support::process::Process;
 use crate::support::{PATIENCE, broker, wait_for, wait_for_some};
 
-/// What the demo's worker is told, and nobody else.
-const URLS: &str = "DELETION_WORKER__AMQP__URLS=";
+const URLS: &str = "DELETION_WORKER__AMQP__URLS";
+const QUEUE: &str = "DELETION_WORKER__AMQP__QUEUE";
+const DEAD_QUEUE: &str = "DELETION_WORKER__DEAD_LETTER__QUEUE";
 
 /// The demo on the shared broker.
 async fn demo(messages: &str) -> Process {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_deletion-worker"));
     let shared = broker::shared().await;
     let management = shared.management().expect("the tests need it");
+    demo_at(&shared.amqp_url("/"), management.base().as_str(), messages)
+}
+
+fn demo_at(amqp: &str, management: &str, messages: &str) -> Process {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_deletion-worker"));
     command
         .args(["demo", "--messages", messages])
-        .env("AMQP_URL", shared.amqp_url("/"))
-        .env("RABBITMQ_MANAGEMENT_URL", management.base().as_str())
+        .env("AMQP_URL", amqp)
+        .env("RABBITMQ_MANAGEMENT_URL", management)
         // Neither is the demo's worker's business.
         .env("DELETION_WORKER__BATCH__LINGER", "none of it")
         .env("HTTP_PROXY", "http://127.0.0.1:1");
     Process::spawn(command)
 }
 
-/// The URL that a process, if it can be looked into, was told to find its broker at.
-fn broker_url(pid: &str) -> Option<String> {
+/// A variable of a process, if it can be looked into.
+fn variable(pid: &str, name: &str) -> Option<String> {
     let environ = fs::read(format!("/proc/{pid}/environ")).ok()?;
     let environ = String::from_utf8_lossy(&environ).into_owned();
-    environ.split('\0').find_map(|variable| variable.strip_prefix(URLS)).map(str::to_owned)
+    environ.split('\0').find_map(|it| Some(it.strip_prefix(name)?.strip_prefix('=')?.to_owned()))
 }
 
 fn processes() -> impl Iterator<Item = String> {
@@ -39,11 +44,16 @@ fn processes() -> impl Iterator<Item = String> {
 
 /// Shells and workers that were told to find their broker there.
 fn workers_at(url: &str) -> Vec<String> {
-    processes().filter(|pid| broker_url(pid).as_deref() == Some(url)).collect()
+    processes().filter(|pid| variable(pid, URLS).as_deref() == Some(url)).collect()
 }
 
 /// Where a running demo has its worker.
 async fn stage_of(demo: &Process) -> String {
+    told(demo, URLS).await
+}
+
+/// What a running demo tells its worker under this name.
+async fn told(demo: &Process, name: &str) -> String {
     demo.stderr.wait_for("Publishing", PATIENCE).await;
     let parent = format!("PPid:\t{}", demo.pid());
     wait_for_some("the worker's shell", PATIENCE, async || {
@@ -51,7 +61,7 @@ async fn stage_of(demo: &Process) -> String {
             let status = fs::read_to_string(format!("/proc/{pid}/status"));
             status.is_ok_and(|status| status.lines().any(|line| line == parent))
         };
-        processes().filter(is_child).find_map(|pid| broker_url(&pid))
+        processes().filter(is_child).find_map(|pid| variable(&pid, name))
     })
     .await
 }
@@ -100,7 +110,7 @@ async fn what_is_planned_is_what_happens() {
 #[tokio::test]
 async fn an_interrupt_leaves_nothing() {
     for signal in ["TERM", "INT"] {
-        let mut demo = demo("1000000").await;
+        let mut demo = demo("200000").await;
         let url = stage_of(&demo).await;
         assert!(vhosts().await.iter().any(|it| it == vhost(&url)), "there is no {url}");
         demo.signal(signal).await;
@@ -115,8 +125,26 @@ async fn an_interrupt_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn without_the_management_api_queues_of_its_own_are_used_and_deleted() {
+    let stage = broker::vhost().await;
+    let mut demo = demo_at(&stage.url, "http://127.0.0.1:1", "200000");
+    assert_eq!(stage_of(&demo).await, stage.url);
+    let queues = [told(&demo, QUEUE).await, told(&demo, DEAD_QUEUE).await];
+    for queue in &queues {
+        assert!(queue.starts_with("deletion-worker-demo-"), "{queue}");
+        stage.management.queue(&stage.name, queue).await.expect("it is there");
+    }
+    demo.signal("TERM").await;
+    assert_eq!(demo.exit(PATIENCE).await.code(), Some(1));
+    for queue in &queues {
+        let gone = stage.management.queue(&stage.name, queue).await.expect_err("it is deleted");
+        assert_eq!(gone.status().map(|status| status.as_u16()), Some(404), "{gone}");
+    }
+}
+
+#[tokio::test]
 async fn the_worker_does_not_survive_a_killed_demo() {
-    let mut demo = demo("1000000").await;
+    let mut demo = demo("200000").await;
     let url = stage_of(&demo).await;
     demo.signal("KILL").await;
     demo.exit(PATIENCE).await;
@@ -128,7 +156,7 @@ async fn the_worker_does_not_survive_a_killed_demo() {
 
 #[tokio::test]
 async fn a_worker_that_dies_ends_the_demo_and_is_quoted() {
-    let mut demo = demo("1000000").await;
+    let mut demo = demo("200000").await;
     let url = stage_of(&demo).await;
     let program = fs::canonicalize(env!("CARGO_BIN_EXE_deletion-worker")).expect("it was built");
     let is_worker = |pid: &&String| fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == program);

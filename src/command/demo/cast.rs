@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use serde::Deserialize;
 use tokio::time::{Instant, sleep, timeout};
 use url::Url;
@@ -19,6 +19,8 @@ const READY_PATIENCE: Duration = Duration::from_secs(60);
 /// How long it may take to drain: more than `shutdown.grace`.
 const EXIT_PATIENCE: Duration = Duration::from_secs(60);
 const ANSWER_PATIENCE: Duration = Duration::from_secs(10);
+/// How long its end may take to be known after a connection broke.
+const OBITUARY_PATIENCE: Duration = Duration::from_secs(1);
 const POLL: Duration = Duration::from_millis(20);
 /// As much of its log as is shown if something goes wrong.
 const LOG_LINES_MAX: usize = 25;
@@ -68,17 +70,8 @@ impl Worker {
     /// Asks it to go, and waits until it has; its exit code, 128 and the number if a signal ended it.
     pub(super) async fn stop(&mut self) -> Result<i32> {
         self.lifeline.send("TERM")?;
-        let deadline = Instant::now() + EXIT_PATIENCE;
-        loop {
-            self.listen();
-            if let Some(code) = self.exit {
-                return Ok(code);
-            }
-            if Instant::now() > deadline {
-                bail!("the worker did not end within {EXIT_PATIENCE:?}");
-            }
-            sleep(POLL).await;
-        }
+        let ended = timeout(EXIT_PATIENCE, self.ended()).await;
+        ended.with_context(|| format!("the worker did not end within {EXIT_PATIENCE:?}"))
     }
 
     /// The end of its log, for people.
@@ -93,10 +86,23 @@ impl Worker {
             bail!("the worker ended with exit code {code}");
         }
         let admin = self.admin.context("the worker has not logged its address yet")?;
-        let mut url = Url::parse(&format!("http://{admin}")).expect("an address is a URL's authority");
-        url.set_path(path);
-        let fetched = timeout(ANSWER_PATIENCE, healthcheck::fetch(&url)).await;
-        fetched.context("no answer").and_then(|fetched| fetched).with_context(|| format!("GET {path}"))
+        let page = fetch(admin, path).await;
+        if page.is_err() {
+            // A connection breaks a moment before its process is known to be gone, and that is the better reason.
+            let _ = timeout(OBITUARY_PATIENCE, self.ended()).await;
+        }
+        self.exit.map_or(page, |code| Err(anyhow!("the worker ended with exit code {code}")))
+    }
+
+    /// Waits until it has ended.
+    async fn ended(&mut self) -> i32 {
+        loop {
+            self.listen();
+            if let Some(code) = self.exit {
+                return code;
+            }
+            sleep(POLL).await;
+        }
     }
 
     fn listen(&mut self) {
@@ -119,4 +125,11 @@ impl Worker {
             self.log.push_back(line);
         }
     }
+}
+
+async fn fetch(admin: SocketAddr, path: &str) -> Result<String> {
+    let mut url = Url::parse(&format!("http://{admin}")).expect("an address is a URL's authority");
+    url.set_path(path);
+    let fetched = timeout(ANSWER_PATIENCE, healthcheck::fetch(&url)).await;
+    fetched.context("no answer").and_then(|fetched| fetched).with_context(|| format!("GET {path}"))
 }

@@ -22,7 +22,7 @@ pub(super) struct Screen {
 
 impl Screen {
     pub(super) fn new() -> Self {
-        let style = bar_style("{bar:24} {human_pos}/{human_len} IDs  {rate:>8}  {elapsed}  {msg}");
+        let style = bar_style("{bar:16} {human_pos}/{human_len} IDs  {msg}");
         let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::hidden()).with_style(style);
         Self { bar, told: Cell::new(0) }
     }
@@ -43,9 +43,8 @@ impl Screen {
             // Hidden, unless it is a terminal.
             self.bar.set_draw_target(ProgressDrawTarget::stderr());
         }
-        let pace = status.rate.current_per_second.map_or_else(String::new, |rate| format!(" at {rate:.0}/s"));
         let message = format!(
-            "{} calls{pace}, {:.0} % full; endpoint {}",
+            "{} calls, {:.0} % full; endpoint {}",
             stats.sizes.count,
             100.0 * stats.sizes.mean_fill,
             status.endpoint.state.as_str(),
@@ -62,7 +61,7 @@ impl Screen {
             return;
         }
         self.bar.set_position(stats.ids_deleted);
-        self.bar.set_message(message);
+        self.bar.set_message(format!("{:.0}/s  {message}", self.bar.per_sec()));
     }
 
     /// Takes the bar away.
