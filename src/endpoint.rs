@@ -115,8 +115,35 @@ impl Client {
                 }
             }
         };
-        classify(status, body, retry_after, &self.endpoint.success_codes)
+        let classify = |body| classify(status, body, retry_after, &self.endpoint.success_codes);
+        let answer = classify(body);
+        match masked(&bytes, self.token.header().as_bytes()) {
+            // It is judged by what it said, and quoted without our secret.
+            Some(masked) if matches!(body, Body::Whole(_)) => {
+                let Answer { code, detail, .. } = classify(Body::Whole(&masked));
+                Answer { code, detail, ..answer }
+            }
+            Some(_) | None => answer,
+        }
     }
+}
+
+/// `bytes` with each `secret` in them replaced, if there is one: what an endpoint says goes into logs and dead
+/// letters, and it may say back what it was sent.
+fn masked(bytes: &[u8], secret: &[u8]) -> Option<Vec<u8>> {
+    let find = |bytes: &[u8]| bytes.windows(secret.len()).position(|window| window == secret);
+    let mut masked = Vec::new();
+    let mut rest = bytes;
+    while let Some(place) = find(rest) {
+        masked.extend_from_slice(&rest[..place]);
+        masked.extend_from_slice(b"***");
+        rest = &rest[place + secret.len()..];
+    }
+    if rest.len() == bytes.len() {
+        return None;
+    }
+    masked.extend_from_slice(rest);
+    Some(masked)
 }
 
 #[cfg(test)]

@@ -51,6 +51,21 @@ async fn call(endpoint: &Endpoint) -> Answer {
 }
 
 #[tokio::test]
+async fn a_token_that_is_said_back_goes_no_further() {
+    let said = format!(r#"{{"code":"{TOKEN}","msg":"bad token {TOKEN}, really {TOKEN}"}}"#);
+    let server = Server::start([Reply::Send(json("401", "", &said))]).await;
+    let answer = call(&at(server.addr)).await;
+    assert_eq!(answer.code.as_deref(), Some("***"));
+    assert!(answer.detail.contains("bad token ***, really ***"), "{answer:?}");
+    assert!(!format!("{answer:?}").contains(TOKEN), "{answer:?}");
+    // Even a token that looks like a part of every answer.
+    let server = Server::start([ok()]).await;
+    let mut endpoint = at(server.addr);
+    endpoint.token = Some(SecretSource::Value(Secret::new("0")));
+    assert_eq!(call(&endpoint).await.outcome, Outcome::Deleted);
+}
+
+#[tokio::test]
 async fn v1_0_is_spoken_as_documented() {
     let server = Server::start([ok(), ok()]).await;
     let client = client(&at(server.addr));
