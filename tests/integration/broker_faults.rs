@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use deletion_worker::mock::Down;
 use deletion_worker::rabbitmq::{Management, Node};
 use deletion_worker::status::EndpointState;
+use lapin::options::QueuePurgeOptions;
 use serde_json::json;
 
 use crate::support::broker::Vhost;
@@ -157,11 +158,10 @@ async fn a_message_that_the_client_library_cannot_read_is_named_with_its_queue()
     worker.process.stderr.wait_for("taking fewer messages at once", PATIENCE).await;
 
     // By hand: it can be taken whenever no session of the worker has just been given it.
-    let (api, vhost) = (&world.vhost.management, &world.vhost.name);
+    let channel = world.connection.create_channel().await.expect("an open connection");
     wait_for("the message is out of the queue", PATIENCE, async || {
-        api.purge_queue(vhost, "deletions").await.expect("it exists");
-        let queue = api.queue(vhost, "deletions").await;
-        queue.is_ok_and(|queue| (queue.ready, queue.unacked) == (0, 0))
+        let purge = channel.queue_purge("deletions".into(), QueuePurgeOptions::default());
+        purge.await.expect("it exists") == 1
     })
     .await;
     world.publish_ids(ids(10)).await;
