@@ -79,20 +79,20 @@ impl Rabbitmq {
             Ok(container) => return Ok(Self::Container(container)),
             Err(error) => say(&format!("Not using Docker: {error:#}.")),
         }
-        Self::private(say).await.map(Self::Node)
+        Self::private(&Extras::default(), say).await.map(Self::Node)
     }
 
     /// Starts a private node, after installing RabbitMQ if that is missing.
     ///
     /// # Errors
     /// As [`Self::provide`].
-    pub async fn private(say: impl Fn(&str)) -> Result<Node> {
+    pub async fn private(extras: &Extras, say: impl Fn(&str)) -> Result<Node> {
         if install::server().is_none() {
             say("RabbitMQ is not installed; trying to install it with apt-get.");
             install::with_apt(&say).await.context(install::ADVICE)?;
         }
         say("Starting a private RabbitMQ node on loopback; it and its files vanish when this program ends.");
-        Node::start().await
+        Node::start_with(extras).await
     }
 
     /// A URL for `vhost` (not percent-encoded), user and password included.

@@ -174,7 +174,7 @@ async fn a_message_that_the_client_library_cannot_read_is_named_with_its_queue()
 
 #[tokio::test]
 async fn a_broker_that_stops_or_dies_in_a_drain_loses_nothing() {
-    let mut node = Node::start().await.expect("RabbitMQ is installed");
+    let mut node = crate::support::broker::node().await;
     let mut world = World::on(Vhost::on(&node).await).await;
     world.slow_down().prepare().await;
     let ids = ids(4000);
@@ -206,7 +206,7 @@ async fn a_broker_that_stops_or_dies_in_a_drain_loses_nothing() {
 
 #[tokio::test]
 async fn a_broker_short_of_memory_or_patience_loses_nothing() {
-    let node = Node::start().await.expect("RabbitMQ is installed");
+    let node = crate::support::broker::node().await;
     let mut world = World::on(Vhost::on(&node).await).await;
     // With this little in hand, what is deleted has to be acknowledged before the rest can come.
     world.set("batch.max_ids", "50").set("amqp.prefetch", "50");

@@ -7,7 +7,6 @@ use std::collections::BTreeSet;
 
 use deletion_worker::broker::{Command, Event, Extent};
 use deletion_worker::delivery::{Obituary, Reason, Tag};
-use deletion_worker::rabbitmq::Node;
 use lapin::types::AMQPValue;
 
 use self::bench::{Bench, Proxy, Shell, pattern};
@@ -331,7 +330,7 @@ async fn a_message_that_cannot_be_read_is_isolated_and_named() {
 
 #[tokio::test]
 async fn an_alarm_holds_up_dead_letters_and_no_acks() {
-    let node = Node::start().await.expect("RabbitMQ is installed");
+    let node = crate::support::broker::node().await;
     let bench = Bench::at(&node.amqp_url("/"), "alarmed").await;
     let mut shell = Shell::start(&bench.config);
     shell.consume().await;
@@ -367,7 +366,7 @@ async fn an_alarm_holds_up_dead_letters_and_no_acks() {
 
 #[tokio::test]
 async fn messages_held_too_long_end_the_session_with_the_cause() {
-    let node = Node::start().await.expect("RabbitMQ is installed");
+    let node = crate::support::broker::node().await;
     let impatient = "application:set_env(rabbit, consumer_timeout, 3000), \
                      application:set_env(rabbit, channel_tick_interval, 500).";
     node.ctl(&["eval", impatient]).await.expect("the node serves");
@@ -386,7 +385,7 @@ async fn messages_held_too_long_end_the_session_with_the_cause() {
 
 #[tokio::test]
 async fn a_killed_broker_brings_back_what_was_not_acked() {
-    let mut node = Node::start().await.expect("RabbitMQ is installed");
+    let mut node = crate::support::broker::node().await;
     let bench = Bench::at(&node.amqp_url("/"), "killed").await;
     Shell::start(&bench.config).up_and_close().await;
     // A quorum queue whose node is killed within a second of its creation never finds a leader again (3.10.8).

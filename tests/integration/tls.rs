@@ -4,7 +4,7 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use deletion_worker::rabbitmq::{Extras, Node};
+use deletion_worker::rabbitmq::Extras;
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 
 use crate::support::PATIENCE;
@@ -18,7 +18,7 @@ const USER: &str = "worker";
 async fn a_private_authority_and_a_client_certificate_are_enough() {
     let files = Files::new();
     let address: SocketAddr = ([127, 0, 0, 1], free_port()).into();
-    let node = Node::start_with(&secure(&files, address)).await.expect("RabbitMQ is installed");
+    let node = crate::support::broker::node_with(&secure(&files, address)).await;
     let mut world = World::on(Vhost::on(&node).await).await;
     let api = &world.vhost.management;
     api.set_user(USER, "never used", "").await.expect("the node serves");

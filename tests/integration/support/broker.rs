@@ -5,7 +5,7 @@ use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use deletion_worker::rabbitmq::{Management, Node, Rabbitmq};
+use deletion_worker::rabbitmq::{Extras, Management, Node, Rabbitmq};
 use lapin::{Connection, ConnectionProperties};
 use tokio::sync::{Mutex, OnceCell};
 
@@ -30,10 +30,17 @@ pub(crate) async fn shared() -> &'static Rabbitmq {
 
 /// A node of the test's own, to be stopped, killed and alarmed.
 pub(crate) async fn node() -> Node {
+    node_with(&Extras::default()).await
+}
+
+/// The same with a configuration of its own.
+pub(crate) async fn node_with(extras: &Extras) -> Node {
     // One at a time, as the first may have to install RabbitMQ, and starting several at once takes longer.
     static TURN: Mutex<()> = Mutex::const_new(());
+    // The shared one is installed first, if that is necessary.
+    shared().await;
     let _turn = TURN.lock().await;
-    Rabbitmq::private(|_| ()).await.expect("RabbitMQ is installed, or can be")
+    Rabbitmq::private(extras, |_| ()).await.expect("RabbitMQ is installed, or can be")
 }
 
 /// An empty virtual host on the shared broker.
