@@ -8,12 +8,14 @@ pub(crate) mod connection;
 mod dead_letter;
 pub(crate) mod desk;
 pub(crate) mod fault;
+mod kit;
 mod muffle;
 mod pace;
 pub(crate) mod press;
 mod publisher;
 mod session;
 mod shelf;
+mod sieve;
 mod supervisor;
 pub(crate) mod topology;
 

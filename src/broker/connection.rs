@@ -25,7 +25,9 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::address::{self, Address};
 use super::fault::{Fault, code, reply_code, words};
+use super::kit::{self, Kit, Raw};
 use super::muffle::Muffle;
+use super::sieve::{Notes, Sieve};
 use crate::config::Amqp;
 
 /// How long one attempt to connect may take.
@@ -41,7 +43,7 @@ pub(super) const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 /// How long a polite goodbye may take.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 
-type Tcp = AsyncTcpStream<Compat<TcpStream>>;
+type Sifted = AsyncTcpStream<Sieve<Raw>>;
 /// What happens to a connection outside of what is asked of it.
 pub(crate) type Signals = Pin<Box<dyn Stream<Item = lapin::Event> + Send>>;
 
@@ -50,6 +52,7 @@ pub(crate) struct Line {
     connection: Connection,
     grip: Grip,
     who: String,
+    notes: Notes,
 }
 
 /// Connects, again and again.
@@ -200,6 +203,11 @@ impl Line {
         (self.who.clone(), self.connection.status().vhost().to_string())
     }
 
+    /// What is remarkable about deliveries of this connection.
+    pub(super) fn notes(&self) -> &Notes {
+        &self.notes
+    }
+
     /// Takes leave of the broker, at most for [`CLOSE_DEADLINE`]; lapin can't even say goodbye while blocked.
     pub(crate) async fn close(self) {
         match timeout(CLOSE_DEADLINE, self.connection.close(200, "OK".into())).await {
@@ -280,9 +288,10 @@ impl Drop for Grip {
 
 async fn attempt(address: Address, name: String, grip: Grip) -> Result<Line, Fault> {
     let place = address.place();
+    let notes = Notes::default();
     let work = async {
         tokio::select! {
-            connected = connector(&address, name, grip.0.clone()) => {
+            connected = connector(&address, name, grip.0.clone(), notes.clone()) => {
                 connected.map_err(|error| refusal(&address, &error))
             }
             () = grip.0.wait() => Err(Fault::passing(format!("{place} stays silent"))),
@@ -291,26 +300,27 @@ async fn attempt(address: Address, name: String, grip: Grip) -> Result<Line, Fau
     let connection = timeout(CONNECT_DEADLINE, work).await.unwrap_or_else(|_| {
         Err(Fault::passing(format!("{place} did not let us in within {CONNECT_DEADLINE:?}")))
     })?;
-    Ok(Line { connection, grip, who: address.who() })
+    Ok(Line { connection, grip, who: address.who(), notes })
 }
 
-async fn connector(address: &Address, name: String, plug: Plug) -> lapin::Result<Connection> {
+async fn connector(address: &Address, name: String, plug: Plug, notes: Notes) -> lapin::Result<Connection> {
     let properties = ConnectionProperties::default()
         .with_connection_name(name.into())
         .with_client_property("product".into(), env!("CARGO_PKG_NAME").into())
         .with_client_property("version".into(), env!("CARGO_PKG_VERSION").into());
     let tls = address.tls.clone();
-    let connect = async move |uri: AMQPUri, _: async_rs::TokioRuntime| -> lapin::Result<Tcp> {
+    let connect = async move |uri: AMQPUri, _: async_rs::Runtime<Kit>| -> lapin::Result<Sifted> {
         tokio::select! {
-            opened = open(&uri, &tls, &plug) => Ok(opened?),
+            opened = open(&uri, &tls, &plug) => {
+                Ok(AsyncTcpStream::Plain(Sieve::new(opened?, notes.clone())))
+            }
             () = plug.wait() => Err(pulled().into()),
         }
     };
-    let runtime = async_rs::Runtime::tokio_current();
-    Connection::connector(address.uri.clone(), runtime, connect, properties).await
+    Connection::connector(address.uri.clone(), kit::current(), connect, properties).await
 }
 
-async fn open(uri: &AMQPUri, tls: &OwnedTLSConfig, plug: &Plug) -> io::Result<Tcp> {
+async fn open(uri: &AMQPUri, tls: &OwnedTLSConfig, plug: &Plug) -> io::Result<Raw> {
     let host = uri.authority.host.as_str();
     let stream = TcpStream::connect((host, uri.authority.port)).await?;
     stream.set_nodelay(true)?;

@@ -25,8 +25,8 @@ const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
 /// The whole set of our headers.
 const ADDED_BYTES_MAX: usize = 4096 - RESERVED_BYTES;
-/// What the publisher's mark and the note on dropped headers take at most.
-const RESERVED_BYTES: usize = 160;
+/// What the publisher's mark and the notes on repaired properties and dropped headers take at most.
+const RESERVED_BYTES: usize = 420;
 const DETAIL_BYTES_MAX: usize = 1024;
 const CODE_BYTES_MAX: usize = 255;
 /// All headers; a content header has to fit one frame of 128 KiB, and on each redelivery the broker adds to it.
@@ -42,6 +42,9 @@ pub(super) fn letter(parcel: &Parcel, obituary: &Obituary, names: &Names, now: S
         let note = format!("{} headers of {carried} bytes were too large to keep", foreign.len());
         foreign.clear();
         headers.insert(name("headers-dropped"), text(note));
+    }
+    if let Some(repaired) = parcel.note.as_ref().and_then(|note| note.repaired()) {
+        headers.insert(name("repaired"), text(repaired));
     }
     foreign.append(&mut headers);
     Letter {

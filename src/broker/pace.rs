@@ -14,6 +14,8 @@ const FRUITLESS_MAX: u32 = 5;
 pub(super) struct Pace {
     unreadable: u32,
     fruitless: u32,
+    /// How many messages were in hand when they became too large together.
+    few: Option<u16>,
 }
 
 /// How much the next session may take.
@@ -23,6 +25,8 @@ pub(super) enum Appetite {
     Full,
     /// What one call holds: sessions keep dying before they settle anything.
     Batch,
+    /// So many: large messages are among them, and more would not fit into what they may take of the memory.
+    Few(u16),
     /// One message: something in the queue kills the connection, and only it shall gather returns.
     One,
 }
@@ -36,14 +40,23 @@ pub(super) struct Course {
     pub(super) acked: u64,
     /// It died because lapin could not read what the broker sent.
     pub(super) unreadable: bool,
+    /// It died because its messages became too large together; so many had fitted.
+    pub(super) overload: Option<u64>,
+    /// It had settled enough to end for a better one.
+    pub(super) recovered: bool,
 }
 
 impl Pace {
     /// Takes note of how a session went.
     pub(super) fn record(&mut self, course: Course) {
+        if let Some(fitted) = course.overload {
+            self.few = Some(u16::try_from(fitted).unwrap_or(u16::MAX).max(1));
+        } else if course.recovered {
+            self.few = None;
+        }
         if course.acked > 0 {
-            *self = Self::default();
-        } else if course.taken > 0 {
+            (self.unreadable, self.fruitless) = (0, 0);
+        } else if course.taken > 0 && course.overload.is_none() {
             self.fruitless += 1;
         }
         if course.unreadable {
@@ -60,7 +73,7 @@ impl Pace {
         } else if self.fruitless >= FRUITLESS_MAX {
             Appetite::Batch
         } else {
-            Appetite::Full
+            self.few.map_or(Appetite::Full, Appetite::Few)
         }
     }
 }
@@ -71,7 +84,27 @@ impl Appetite {
         match self {
             Self::Full => configured,
             Self::Batch => u16::try_from(batch).unwrap_or(u16::MAX).clamp(1, configured),
+            Self::Few(few) => few.min(configured),
             Self::One => 1,
+        }
+    }
+
+    /// Whether so many acks are enough to try [`Self::Full`] again.
+    pub(super) fn is_stilled_by(self, acked: u64) -> bool {
+        match self {
+            Self::Full => false,
+            Self::Batch | Self::One => acked > 0,
+            Self::Few(few) => acked >= few.into(),
+        }
+    }
+
+    /// Why it is less than full, for people.
+    pub(super) fn reason(self) -> &'static str {
+        match self {
+            Self::Full => "nothing is wrong",
+            Self::Batch => "the last sessions died before they settled anything",
+            Self::Few(_) => "there are large messages in the queue, and they are held in memory",
+            Self::One => "something in the queue ends every session that it is delivered to",
         }
     }
 }
@@ -80,10 +113,11 @@ impl Appetite {
 mod tests {
     use super::*;
 
-    const UNREADABLE: Course = Course { taken: 3, acked: 0, unreadable: true };
-    const FRUITLESS: Course = Course { taken: 3, acked: 0, unreadable: false };
-    const FRUITFUL: Course = Course { taken: 3, acked: 1, unreadable: false };
-    const IDLE: Course = Course { taken: 0, acked: 0, unreadable: false };
+    const IDLE: Course = Course { taken: 0, acked: 0, unreadable: false, overload: None, recovered: false };
+    const FRUITLESS: Course = Course { taken: 3, ..IDLE };
+    const UNREADABLE: Course = Course { unreadable: true, ..FRUITLESS };
+    const FRUITFUL: Course = Course { acked: 1, ..FRUITLESS };
+    const RECOVERED: Course = Course { recovered: true, ..FRUITFUL };
 
     fn after(courses: &[Course]) -> Appetite {
         let mut pace = Pace::default();
@@ -119,11 +153,33 @@ mod tests {
     }
 
     #[test]
+    fn an_overloaded_session_is_followed_by_one_that_takes_what_fitted() {
+        let overload = |fitted| Course { overload: Some(fitted), ..FRUITLESS };
+        assert_eq!(after(&[overload(40)]), Appetite::Few(40));
+        assert_eq!(after(&[overload(40), overload(7)]), Appetite::Few(7));
+        assert_eq!(after(&[overload(0)]), Appetite::Few(1));
+        assert_eq!(after(&[overload(1_000_000)]), Appetite::Few(u16::MAX));
+        assert_eq!(after(&[overload(40), FRUITFUL]), Appetite::Few(40), "it ended for something else");
+        assert_eq!(after(&[overload(40), RECOVERED]), Appetite::Full);
+        assert_eq!(after(&[overload(40); 5]), Appetite::Few(40), "its size is the reason, not its fruit");
+    }
+
+    #[test]
+    fn an_appetite_is_stilled_by_its_own_measure() {
+        assert!(!Appetite::Full.is_stilled_by(1_000));
+        assert!(!Appetite::One.is_stilled_by(0) && Appetite::One.is_stilled_by(1));
+        assert!(!Appetite::Batch.is_stilled_by(0) && Appetite::Batch.is_stilled_by(1));
+        assert!(!Appetite::Few(3).is_stilled_by(2) && Appetite::Few(3).is_stilled_by(3));
+    }
+
+    #[test]
     fn an_appetite_never_exceeds_the_configured_prefetch() {
         assert_eq!(Appetite::Full.prefetch(4_500, 500), 4_500);
         assert_eq!(Appetite::Batch.prefetch(4_500, 500), 500);
         assert_eq!(Appetite::Batch.prefetch(100, 500), 100);
         assert_eq!(Appetite::Batch.prefetch(u16::MAX, 1_000_000), u16::MAX);
+        assert_eq!(Appetite::Few(7).prefetch(4_500, 500), 7);
+        assert_eq!(Appetite::Few(u16::MAX).prefetch(4_500, 500), 4_500);
         assert_eq!(Appetite::One.prefetch(4_500, 500), 1);
     }
 }

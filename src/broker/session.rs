@@ -21,9 +21,11 @@ use tokio::time::{Instant, sleep_until};
 
 use super::connection::{ANSWER_DEADLINE, Line};
 use super::fault::{Fault, Nature, code, reply_code};
+use super::muffle::Muffle;
 use super::pace::{Appetite, Course};
 use super::publisher::Job;
 use super::shelf::{Parcel, Shelf};
+use super::sieve::Note;
 use super::topology::{Names, Thing, attempt};
 use super::{Command, Event, Extent, Session, dead_letter};
 use crate::delivery::{Arrival, Obituary, Reason, Tag};
@@ -97,6 +99,7 @@ pub(super) async fn run(
         queue: VecDeque::new(),
         stored,
         stored_seen,
+        repairs: Muffle::default(),
         consumed: false,
         many_frames: None,
         acked: 0,
@@ -120,6 +123,8 @@ struct Epoch<'a> {
     queue: VecDeque<Command>,
     stored: mpsc::UnboundedSender<(Tag, Reason)>,
     stored_seen: mpsc::UnboundedReceiver<(Tag, Reason)>,
+    /// For the log about messages that had to be made readable.
+    repairs: Muffle,
     consumed: bool,
     /// When acks last went out as many frames.
     many_frames: Option<Instant>,
@@ -198,15 +203,30 @@ impl Epoch<'_> {
                     }));
                 }
                 Happening::Stored(tags) => self.tell(Event::DeadLettered(tags)).await,
-                Happening::Deliveries => {
-                    for delivery in self.intake.drain(..) {
-                        self.shelf.put(delivery).map_err(|gap| Fault::passing(gap.to_string()))?;
-                    }
-                }
+                Happening::Deliveries => self.keep()?,
                 Happening::StreamEnded(error) => return Err(self.stream_ended(error)),
                 Happening::Signal(signal) => self.signalled(signal)?,
             }
         }
+    }
+
+    /// Puts what came on the shelf.
+    fn keep(&mut self) -> Result<(), Fault> {
+        for delivery in self.intake.drain(..) {
+            let note = self.line.notes().take(Tag(delivery.delivery_tag));
+            if let Some(repaired) = note.as_ref().and_then(Note::repaired)
+                && let Some(kept) = self.repairs.speak(Instant::now())
+            {
+                let queue = self.surroundings.names.queue.as_str();
+                tracing::warn!(
+                    queue,
+                    more_messages = kept,
+                    "a message was published with properties that break AMQP: {repaired}; its body is untouched"
+                );
+            }
+            self.shelf.put(delivery, note).map_err(|gap| Fault::passing(gap.to_string()))?;
+        }
+        Ok(())
     }
 
     /// Carries out what is in the queue, in order.
@@ -244,8 +264,7 @@ impl Epoch<'_> {
             }
         }
         self.settle_singles(&mut singles).await?;
-        let recovered = self.acked > 0 && self.appetite != Appetite::Full;
-        Ok(recovered.then_some(End::Recovered))
+        Ok(self.appetite.is_stilled_by(self.acked).then_some(End::Recovered))
     }
 
     fn pick(&mut self, verdict: Verdict, tag: Tag, singles: &mut Vec<Single>) {
@@ -346,9 +365,7 @@ impl Epoch<'_> {
             };
             let drained = self.line.within("end the consumer", ANSWER_DEADLINE, rest).await?;
             drained.map_err(|error| Fault::amqp("end the consumer", &error))?;
-            for delivery in self.intake.drain(..) {
-                self.shelf.put(delivery).map_err(|gap| Fault::passing(gap.to_string()))?;
-            }
+            self.keep()?;
             let unhanded = self.shelf.take_unhanded();
             let give_back = |(tag, parcel): (Tag, Parcel)| Single {
                 verdict: Verdict::GiveBack,
@@ -409,6 +426,8 @@ impl Epoch<'_> {
     /// Counts what was commanded and can't be carried out any more.
     fn ended(mut self, end: Result<End, Fault>) -> Ended {
         let end = end.unwrap_or_else(End::Broken);
+        let refused = self.line.notes().refused();
+        let overload = refused.map(|tag| tag.0 - 1 - self.shelf.settled());
         self.commands.close();
         while let Ok(command) = self.commands.try_recv() {
             self.queue.push_back(command);
@@ -422,7 +441,9 @@ impl Epoch<'_> {
             }
         }
         let unreadable = matches!(&end, End::Broken(fault) if fault.nature == Nature::Unreadable);
-        let course = Course { taken: self.shelf.taken(), acked: self.acked, unreadable };
+        let recovered = matches!(end, End::Recovered);
+        let taken = self.shelf.taken();
+        let course = Course { taken, acked: self.acked, unreadable, overload, recovered };
         Ended { end, acks_lost: self.acks_lost, course, consumed: self.consumed }
     }
 }

@@ -7,6 +7,7 @@ use lapin::message::Delivery;
 use lapin::types::ShortString;
 use lapin::{Acker, BasicProperties};
 
+use super::sieve::Note;
 use crate::delivery::Tag;
 
 /// IDs that are opened at once, give or take one message's: a small compressed body may hold thousands.
@@ -39,6 +40,8 @@ pub(super) struct Parcel {
     pub(super) route: Arc<Route>,
     /// It was delivered before.
     pub(super) redelivered: bool,
+    /// What the sieve had to say of it; boxed, as most have none.
+    pub(super) note: Option<Box<Note>>,
 }
 
 /// What a message was published to.
@@ -62,7 +65,7 @@ impl Shelf {
     }
 
     /// Keeps `delivery` until it is settled.
-    pub(super) fn put(&mut self, delivery: Delivery) -> Result<(), Gap> {
+    pub(super) fn put(&mut self, delivery: Delivery, note: Option<Note>) -> Result<(), Gap> {
         let tag = Tag(delivery.delivery_tag);
         if tag != self.next {
             return Err(Gap { got: tag, due: self.next });
@@ -78,6 +81,7 @@ impl Shelf {
             properties: Box::new(delivery.properties),
             route: Arc::clone(&self.route),
             redelivered: delivery.redelivered,
+            note: note.map(Box::new),
         };
         self.parcels.insert(tag, parcel);
         Ok(())
@@ -86,6 +90,11 @@ impl Shelf {
     /// How many deliveries there have been.
     pub(super) fn taken(&self) -> u64 {
         self.next.0 - 1
+    }
+
+    /// How many of them are not here any more.
+    pub(super) fn settled(&self) -> u64 {
+        self.taken() - self.parcels.len() as u64
     }
 
     /// Whether there is something the worker has not been handed.
@@ -158,7 +167,7 @@ mod tests {
     fn shelf(deliveries: u64) -> Shelf {
         let mut shelf = Shelf::new();
         for tag in 1..=deliveries {
-            shelf.put(delivery(tag)).expect("contiguous");
+            shelf.put(delivery(tag), None).expect("contiguous");
         }
         shelf
     }
@@ -170,9 +179,9 @@ mod tests {
     #[test]
     fn tags_must_count_up_by_one() {
         let mut shelf = shelf(2);
-        assert_eq!(shelf.put(delivery(4)), Err(Gap { got: Tag(4), due: Tag(3) }));
-        assert_eq!(shelf.put(delivery(2)), Err(Gap { got: Tag(2), due: Tag(3) }));
-        assert_eq!(shelf.put(delivery(3)), Ok(()));
+        assert_eq!(shelf.put(delivery(4), None), Err(Gap { got: Tag(4), due: Tag(3) }));
+        assert_eq!(shelf.put(delivery(2), None), Err(Gap { got: Tag(2), due: Tag(3) }));
+        assert_eq!(shelf.put(delivery(3), None), Ok(()));
         assert_eq!(shelf.taken(), 3);
     }
 
@@ -182,7 +191,7 @@ mod tests {
         assert_eq!(shelf.hand_over(2, |tag, parcel| ((tag.0, parcel.body.len()), 1)), [(1, 1), (2, 2)]);
         assert_eq!(shelf.hand_over(9, |tag, _| (tag.0, 1)), [3, 4, 5]);
         assert!(!shelf.has_unhanded());
-        shelf.put(delivery(6)).expect("contiguous");
+        shelf.put(delivery(6), None).expect("contiguous");
         assert!(shelf.has_unhanded());
         assert_eq!(shelf.hand_over(9, |tag, _| (tag.0, 1)), [6]);
     }
@@ -201,7 +210,7 @@ mod tests {
         assert_eq!(shelf.take_unhanded().len(), 3);
         assert!(!shelf.has_unhanded());
         assert_eq!(shelf.take_up_to(Tag(5)).0, 2);
-        shelf.put(delivery(6)).expect("tags go on after a consumer was cancelled");
+        shelf.put(delivery(6), None).expect("tags go on after a consumer was cancelled");
         assert_eq!(shelf.hand_over(9, |tag, _| (tag.0, 1)), [6]);
     }
 

@@ -108,10 +108,7 @@ impl Supervisor {
             Err(fault) => return Next::Again(Some(fault)),
         };
         if appetite != Appetite::Full {
-            tracing::warn!(
-                prefetch,
-                "taking fewer messages at once, as the last sessions died without progress"
-            );
+            tracing::warn!(prefetch, "taking fewer messages at once: {}", appetite.reason());
         }
         let surroundings = Surroundings {
             names: &self.names,

@@ -5,13 +5,12 @@ use std::time::{Duration, Instant};
 use deletion_worker::mock::Down;
 use deletion_worker::rabbitmq::{Management, Node};
 use deletion_worker::status::EndpointState;
-use lapin::options::QueuePurgeOptions;
 use serde_json::json;
 
 use crate::support::broker::Vhost;
 use crate::support::proxy::Mode;
 use crate::support::world::{Worker, World, ids};
-use crate::support::{PATIENCE, amqp, raw_amqp, wait_for, wait_for_some};
+use crate::support::{PATIENCE, amqp, wait_for, wait_for_some};
 
 /// Many times what it should take to consume again; for a busy machine.
 const AGAIN: Duration = Duration::from_secs(10);
@@ -141,31 +140,6 @@ async fn a_full_dead_letter_queue_keeps_the_originals() {
 
     world.dead_letters(placed).await;
     world.dead_letters(published - placed).await;
-    worker.settled(&world).await;
-    worker.stop().await;
-    world.ready(0).await;
-    world.no_dead_letters().await;
-}
-
-#[tokio::test]
-async fn a_message_that_the_client_library_cannot_read_is_named_with_its_queue() {
-    let world = World::new().await;
-    let mut worker = world.start().await;
-    raw_amqp::publish(&world.vhost, "deletions", "delete", b"text/\xFF", b"{}").await;
-    let line = worker.process.stderr.wait_for("cannot read", PATIENCE).await;
-    assert!(line.contains("`deletions`") && line.contains("by hand"), "{line}");
-    // So that only the culprit gathers returns.
-    worker.process.stderr.wait_for("taking fewer messages at once", PATIENCE).await;
-
-    // By hand: it can be taken whenever no session of the worker has just been given it.
-    let channel = world.connection.create_channel().await.expect("an open connection");
-    wait_for("the message is out of the queue", PATIENCE, async || {
-        let purge = channel.queue_purge("deletions".into(), QueuePurgeOptions::default());
-        purge.await.expect("it exists") == 1
-    })
-    .await;
-    world.publish_ids(ids(10)).await;
-    world.deleted(10).await;
     worker.settled(&world).await;
     worker.stop().await;
     world.ready(0).await;

@@ -1,11 +1,13 @@
-//! A dead letter that can't be placed keeps its original, and is placed once it can be.
+//! A dead letter that can't be placed keeps its original, and is placed once it can be; one of a message that broke
+//! AMQP's rules says so.
 
 use lapin::ExchangeKind;
 use lapin::options::{ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions};
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable};
 
 use crate::support::PATIENCE;
-use crate::support::letter::{body, header};
+use crate::support::letter::{body, find, header};
+use crate::support::raw_amqp::{self, CONTENT_TYPE, DELIVERY_MODE, HEADERS, Raw, long, short};
 use crate::support::world::{Worker, World};
 
 const EXCHANGE: &str = "deletions.dlx";
@@ -45,6 +47,34 @@ async fn without_its_queue_bound_the_original_stays() {
         .await
         .expect("it is bound");
     stays_until(&world, &mut worker, async || bind(&world).await).await;
+}
+
+#[tokio::test]
+async fn what_was_unreadable_in_a_message_is_told() {
+    let world = World::new().await;
+    let mut worker = world.start().await;
+    let entry = |name: &[u8], value: &[u8]| [&short(name)[..], b"S", &long(value)].concat();
+    let table = long(&[entry(b"kept", b"\xff as it is"), entry(b"na\xffme", b"kept too")].concat());
+    let properties = [&short(b"text/\xff")[..], &table, &[2]].concat();
+    let flags = CONTENT_TYPE | HEADERS | DELIVERY_MODE;
+    raw_amqp::publish(
+        &world.vhost.url,
+        &[Raw { flags, properties: &properties, ..Raw::new(b"garbage \xff") }],
+    )
+    .await;
+    let letters = world.dead_letters(1).await;
+    let letter = &letters[0];
+    assert_eq!(letter.data, b"garbage \xff");
+    assert_eq!(header(letter, "x-deletion-reason"), "malformed");
+    assert_eq!(header(letter, "x-deletion-repaired"), "bytes that are not UTF-8 became question marks");
+    assert_eq!(letter.properties.content_type().as_ref().map(|kind| kind.as_str()), Some("text/?"));
+    assert_eq!(header(letter, "na?me"), "kept too");
+    let headers = letter.properties.headers().as_ref().expect("there are some").inner();
+    assert_eq!(headers.get("kept"), Some(&AMQPValue::LongString(b"\xff as it is"[..].into())));
+
+    world.publish(["garbage"]).await;
+    assert_eq!(find(&world.dead_letters(1).await[0], "x-deletion-repaired"), None);
+    worker.stop().await;
 }
 
 /// A malformed and a rejected message stay unacknowledged, and it is said, until `mend` has been done.

@@ -1,7 +1,6 @@
 //! The broker shell and the publish command against a real RabbitMQ.
 
 mod bench;
-mod raw;
 
 use std::collections::BTreeSet;
 
@@ -304,21 +303,25 @@ async fn acks_that_a_dead_session_could_not_carry_out_are_counted() {
 }
 
 #[tokio::test]
-async fn a_message_that_cannot_be_read_is_isolated_and_named() {
+async fn what_cannot_be_read_is_isolated_and_named() {
     let bench = Bench::new("unreadable").await;
-    let mut shell = Shell::start(&bench.config);
+    let mut proxy = Proxy::start(&bench.url).await;
+    proxy.garble().await;
+    let mut shell = Shell::start(&bench.config_through(&proxy));
     shell.consume().await;
-    bench.publish_unreadable().await;
+    bench.publish_bodies([bench::GARBLED]).await;
     for _ in 0..4 {
         let (reason, _) = shell.down().await;
         let expected = format!("cannot read is in queue `{}`", bench.config.amqp.queue);
         assert!(reason.contains(&expected), "{reason}");
         shell.consume().await;
     }
-    bench.purge().await;
-    // What is on its way to the current session kills that as well, perhaps; after it there is peace.
-    let tag = shell.first_arrival_after_trouble(&bench).await;
-    shell.command(Command::Ack(Extent::UpTo(tag)));
+    proxy.forward().await;
+    let (reason, _) = shell.down().await;
+    assert!(reason.contains("cannot read"), "the session that had begun: {reason}");
+    shell.consume().await;
+    let arrivals = shell.arrivals(1).await;
+    shell.command(Command::Ack(Extent::UpTo(arrivals[0].tag)));
     let (reason, _) = shell.down().await;
     assert!(reason.contains("full prefetch"), "one message was settled in isolation: {reason}");
     shell.consume().await;

@@ -7,6 +7,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::broker::shelf::{Parcel, Route};
+use crate::broker::sieve::Note;
 use crate::delivery::Reason;
 use crate::id::Id;
 
@@ -28,7 +29,19 @@ fn parcel(properties: BasicProperties) -> Parcel {
         properties: Box::new(properties),
         route: Arc::new(Route { exchange: "videos".into(), routing_key: "video.gone".into() }),
         redelivered: false,
+        note: None,
     }
+}
+
+#[test]
+fn what_had_to_be_made_readable_is_said() {
+    let mut repaired = parcel(BasicProperties::default());
+    repaired.note = Some(Box::new(Note::specimen()));
+    let letter = letter(&repaired, &obituary(), &names(), UNIX_EPOCH);
+    let said = "bytes that are not UTF-8 became question marks; \
+                headers that do not fit a frame, or are garbled, were left out";
+    assert_eq!(header(&letter, "x-deletion-repaired"), Some(&text(said)));
+    assert_eq!(header(&dead(BasicProperties::default()), "x-deletion-repaired"), None);
 }
 
 fn obituary() -> Obituary {

@@ -17,11 +17,11 @@ use lapin::message::Delivery;
 use lapin::options::*;
 use lapin::types::FieldTable;
 use lapin::{BasicProperties, Channel, Connection, ExchangeKind};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::raw;
 use crate::support::broker::{Vhost, connect, vhost};
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -76,16 +76,19 @@ impl Bench {
     }
 
     pub(crate) async fn publish(&self, count: usize) {
+        self.publish_bodies((0..count).map(pattern)).await;
+    }
+
+    pub(crate) async fn publish_bodies<B: AsRef<[u8]>>(&self, bodies: impl IntoIterator<Item = B>) {
         let channel = self.channel().await;
         channel.confirm_select(ConfirmSelectOptions::default()).await.expect("confirms");
         let amqp = &self.config.amqp;
-        for number in 0..count {
-            let body = pattern(number);
+        for body in bodies {
             let publish = channel.basic_publish(
                 amqp.exchange.as_str().into(),
                 amqp.routing_key.as_str().into(),
                 BasicPublishOptions { mandatory: true, immediate: false },
-                &body,
+                body.as_ref(),
                 BasicProperties::default().with_delivery_mode(2),
             );
             drop(publish.await.expect("published"));
@@ -141,27 +144,6 @@ impl Bench {
 
     pub(crate) async fn get_dead(&self) -> Delivery {
         self.get_from(&self.config.dead_letter.queue).await
-    }
-
-    /// Removes what is ready, until there is nothing.
-    pub(crate) async fn purge(&self) {
-        let channel = self.channel().await;
-        let purged = async {
-            let queue = self.config.amqp.queue.as_str();
-            // The message is out of reach while a session chokes on it.
-            while channel.queue_purge(queue.into(), QueuePurgeOptions::default()).await.expect("purged") == 0
-            {
-            }
-        };
-        within("purge", purged).await;
-    }
-
-    /// Publishes a message with a content type that is not UTF-8: brokers take it, client libraries don't.
-    pub(crate) async fn publish_unreadable(&self) {
-        let url = url::Url::parse(&self.url).expect("a URL");
-        let amqp = (self.config.amqp.exchange.clone(), self.config.amqp.routing_key.clone());
-        let work = tokio::task::spawn_blocking(move || raw::publish(&url, &amqp.0, &amqp.1));
-        within("raw publish", work).await.expect("ran").expect("published");
     }
 
     pub(crate) async fn delete_queue(&self, queue: &str) {
@@ -296,20 +278,6 @@ impl Shell {
     }
 
     /// The first message of a session that lives, however many die before it.
-    pub(crate) async fn first_arrival_after_trouble(&mut self, bench: &Bench) -> Tag {
-        bench.publish(1).await;
-        loop {
-            let session = self.session.as_mut().expect("a session");
-            tokio::select! {
-                Some(chunk) = session.arrivals.recv() => return chunk[0].tag,
-                event = self.broker.events.recv() => match event.expect("the shell runs") {
-                    Event::Down { .. } => self.consume().await,
-                    event => panic!("{event:?}"),
-                },
-            }
-        }
-    }
-
     /// Waits until a dead letter was refused; none is stored meanwhile.
     pub(crate) async fn dead_letters_refused(&mut self) {
         match self.event().await {
@@ -364,10 +332,15 @@ impl Shell {
     }
 }
 
+/// A body that doesn't survive [`Proxy::garble`].
+pub(crate) const GARBLED: &str = r#"{"videoNo":"GARBLED"}"#;
+
 /// What the proxy does with connections.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Mode {
     Forward,
+    /// Spoils the frame of a body that is [`GARBLED`] on its way to the client.
+    Garble,
     /// Takes connections and bytes, and says nothing; those that are open fall silent.
     Silence,
     /// Closes the open ones and each new one.
@@ -413,6 +386,10 @@ impl Proxy {
 
     pub(crate) async fn forward(&mut self) {
         self.mode.send_replace(Mode::Forward);
+    }
+
+    pub(crate) async fn garble(&mut self) {
+        self.mode.send_replace(Mode::Garble);
     }
 
     pub(crate) async fn silence(&mut self) {
@@ -468,8 +445,35 @@ async fn pipe(mut client: TcpStream, target: String, mut mode: watch::Receiver<M
                 swallow(client).await;
             }
         }
+        Mode::Garble => {
+            let broker = TcpStream::connect(target).await.expect("the broker is there");
+            let (mut from_client, mut to_client) = client.split();
+            let (from_broker, mut to_broker) = broker.into_split();
+            tokio::select! {
+                _ = tokio::io::copy(&mut from_client, &mut to_broker) => {}
+                () = garble(from_broker, &mut to_client) => {}
+            }
+        }
         Mode::Silence => swallow(client).await,
         Mode::Refuse => {}
+    }
+}
+
+/// Passes bytes on, but for the octet that ends the frame.
+async fn garble(mut from: impl AsyncRead + Unpin, to: &mut (impl AsyncWrite + Unpin)) {
+    let frame = [GARBLED.as_bytes(), &[0xCE]].concat();
+    let mut matching = 0;
+    let mut buffer = [0; 4096];
+    while let Ok(count @ 1..) = from.read(&mut buffer).await {
+        for byte in &mut buffer[..count] {
+            matching = if *byte == frame[matching] { matching + 1 } else { usize::from(*byte == frame[0]) };
+            if matching == frame.len() {
+                (*byte, matching) = (0, 0);
+            }
+        }
+        if to.write_all(&buffer[..count]).await.is_err() {
+            return;
+        }
     }
 }
 

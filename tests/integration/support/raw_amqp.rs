@@ -3,8 +3,6 @@
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::broker::Vhost;
-
 /// A frame's type.
 const METHOD: u8 = 1;
 const HEADER: u8 = 2;
@@ -16,60 +14,91 @@ const TUNE: [u16; 2] = [10, 30];
 const TUNE_OK: [u16; 2] = [10, 31];
 const OPEN: [u16; 2] = [10, 40];
 const OPEN_OK: [u16; 2] = [10, 41];
-const CLOSE: [u16; 2] = [10, 50];
-const CLOSE_OK: [u16; 2] = [10, 51];
 const CHANNEL_OPEN: [u16; 2] = [20, 10];
 const CHANNEL_OPEN_OK: [u16; 2] = [20, 11];
+const CHANNEL_CLOSE: [u16; 2] = [20, 40];
+const CHANNEL_CLOSE_OK: [u16; 2] = [20, 41];
 const PUBLISH: [u16; 2] = [60, 40];
+/// What we ask for, and what brokers offer.
+const FRAME_MAX: usize = 131_072;
 
-/// Publishes `body` with these bytes for its content type, be they UTF-8 or not, as `guest`; the broker has it when
-/// this returns.
-pub(crate) async fn publish(
-    vhost: &Vhost,
-    exchange: &str,
-    routing_key: &str,
-    content_type: &[u8],
-    body: &[u8],
-) {
-    let mut stream = TcpStream::connect(vhost.address()).await.expect("the broker listens");
+/// A content header's property flags.
+pub(crate) const CONTENT_TYPE: u16 = 1 << 15;
+pub(crate) const HEADERS: u16 = 1 << 13;
+pub(crate) const DELIVERY_MODE: u16 = 1 << 12;
+
+/// What is published: any bytes.
+pub(crate) struct Raw<'a> {
+    pub(crate) exchange: &'a str,
+    pub(crate) routing_key: &'a [u8],
+    /// Which properties there are.
+    pub(crate) flags: u16,
+    /// The properties, as they lie on the wire.
+    pub(crate) properties: &'a [u8],
+    pub(crate) body: &'a [u8],
+}
+
+impl<'a> Raw<'a> {
+    /// To the exchange and with the routing key that publishers use, without any properties.
+    pub(crate) fn new(body: &'a [u8]) -> Self {
+        Self { exchange: "deletions", routing_key: b"delete", flags: 0, properties: b"", body }
+    }
+}
+
+/// Publishes as whoever `url` names; the broker has all of it when this returns.
+pub(crate) async fn publish(url: &str, messages: &[Raw<'_>]) {
+    let url = url::Url::parse(url).expect("a URL");
+    let host = (url.host_str().expect("a host"), url.port().unwrap_or(5672));
+    let decode = |text: &str| percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned();
+    let vhost = if url.path().len() > 1 { decode(&url.path()[1..]) } else { "/".to_owned() };
+    let login = format!("\0{}\0{}", decode(url.username()), decode(url.password().unwrap_or("guest")));
+    let mut stream = TcpStream::connect(host).await.expect("the broker listens");
     stream.write_all(b"AMQP\0\0\x09\x01").await.expect("open");
     expect(&mut stream, START).await;
     // No properties; PLAIN; the locale.
-    let login = [&[0; 4][..], &short(b"PLAIN"), &long(b"\0guest\0guest"), &short(b"en_US")].concat();
+    let login = [&[0; 4][..], &short(b"PLAIN"), &long(login.as_bytes()), &short(b"en_US")].concat();
     send(&mut stream, METHOD, 0, &method(START_OK, &login)).await;
     expect(&mut stream, TUNE).await;
     // One channel, frames of 128 KiB, no heartbeats.
     send(&mut stream, METHOD, 0, &method(TUNE_OK, &[0, 1, 0, 2, 0, 0, 0, 0])).await;
-    let open = [&short(vhost.name.as_bytes())[..], &[0, 0]].concat();
-    send(&mut stream, METHOD, 0, &method(OPEN, &open)).await;
+    send(&mut stream, METHOD, 0, &method(OPEN, &[&short(vhost.as_bytes())[..], &[0, 0]].concat())).await;
     expect(&mut stream, OPEN_OK).await;
     send(&mut stream, METHOD, 1, &method(CHANNEL_OPEN, &[0])).await;
     expect(&mut stream, CHANNEL_OPEN_OK).await;
-
-    let publish = [&[0, 0][..], &short(exchange.as_bytes()), &short(routing_key.as_bytes()), &[0]].concat();
-    send(&mut stream, METHOD, 1, &method(PUBLISH, &publish)).await;
-    // Class 60, weight 0, the size; of the properties content type and delivery mode, which is persistent.
-    let size = (body.len() as u64).to_be_bytes();
-    let header = [&[0, 60, 0, 0][..], &size, &[0b1001_0000, 0], &short(content_type), &[2]].concat();
-    send(&mut stream, HEADER, 1, &header).await;
-    send(&mut stream, BODY, 1, body).await;
-
+    for message in messages {
+        send_message(&mut stream, message).await;
+    }
     // Answered after everything before it.
     let close = [&200_u16.to_be_bytes()[..], &short(b"done"), &[0; 4]].concat();
-    send(&mut stream, METHOD, 0, &method(CLOSE, &close)).await;
-    expect(&mut stream, CLOSE_OK).await;
+    send(&mut stream, METHOD, 1, &method(CHANNEL_CLOSE, &close)).await;
+    expect(&mut stream, CHANNEL_CLOSE_OK).await;
+}
+
+async fn send_message(stream: &mut TcpStream, message: &Raw<'_>) {
+    let Raw { exchange, routing_key, flags, properties, body } = message;
+    let publish = [&[0, 0][..], &short(exchange.as_bytes()), &short(routing_key), &[0]].concat();
+    send(stream, METHOD, 1, &method(PUBLISH, &publish)).await;
+    // Class 60, weight 0, the size.
+    let size = (body.len() as u64).to_be_bytes();
+    let header = [&[0, 60, 0, 0][..], &size, &flags.to_be_bytes(), properties].concat();
+    send(stream, HEADER, 1, &header).await;
+    for piece in body.chunks(FRAME_MAX - 8) {
+        send(stream, BODY, 1, piece).await;
+    }
+}
+
+/// A short string.
+pub(crate) fn short(bytes: &[u8]) -> Vec<u8> {
+    [&[u8::try_from(bytes.len()).expect("at most 255 bytes")], bytes].concat()
+}
+
+/// A long string, a table or an array: anything with its size before it.
+pub(crate) fn long(bytes: &[u8]) -> Vec<u8> {
+    [&u32::try_from(bytes.len()).expect("less than 4 GiB").to_be_bytes(), bytes].concat()
 }
 
 fn method([class, method]: [u16; 2], arguments: &[u8]) -> Vec<u8> {
     [&class.to_be_bytes()[..], &method.to_be_bytes(), arguments].concat()
-}
-
-fn short(bytes: &[u8]) -> Vec<u8> {
-    [&[u8::try_from(bytes.len()).expect("at most 255 bytes")], bytes].concat()
-}
-
-fn long(bytes: &[u8]) -> Vec<u8> {
-    [&u32::try_from(bytes.len()).expect("less than 4 GiB").to_be_bytes(), bytes].concat()
 }
 
 async fn send(stream: &mut TcpStream, kind: u8, channel: u16, payload: &[u8]) {

@@ -1,0 +1,211 @@
+//! Between the socket and lapin: makes readable what lapin can't read, and bounds what is in hand.
+//!
+//! A broker passes on messages that lapin chokes on, and would deliver them again and again: a byte that isn't UTF-8
+//! in a name or a property ends the connection, headers that grew beyond a frame do too, and tables nested thousands
+//! deep overflow the stack and abort the process. None of that is a reason to stop deleting: the body is as it was
+//! published. So every frame that holds such things is looked at before lapin sees it, and what is unreadable in it
+//! is replaced, in place wherever that is possible. What was replaced is noted under the delivery's tag, for the log
+//! and for a dead letter.
+//!
+//! The sieve is also the one place that sees how large a message is before it is in memory: the prefetch counts
+//! messages, and a few thousand of 16 MiB would be too many.
+
+mod cursor;
+mod header;
+mod method;
+mod note;
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use futures_util::{AsyncRead, AsyncWrite};
+
+use self::header::Repair;
+use self::method::Method;
+pub(super) use self::note::{Note, Notes};
+use crate::delivery::Tag;
+
+/// What is read at once.
+const BUFFER_BYTES: usize = 64 * 1024;
+/// A frame that has to be seen whole before lapin sees any of it is at most this large.
+const FRAME_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// Type, channel, size.
+const FRAME_HEAD_BYTES: usize = 7;
+/// The octet that ends every frame.
+const FRAME_TAIL_BYTES: usize = 1;
+
+/// A frame's type.
+const METHOD: u8 = 1;
+const HEADER: u8 = 2;
+const BODY: u8 = 3;
+const HEARTBEAT: u8 = 8;
+
+/// A stream from a broker, sifted; what is written passes as it is.
+pub(super) struct Sieve<S> {
+    stream: S,
+    sifter: Sifter,
+}
+
+impl<S> Sieve<S> {
+    /// A sieve over `stream`, of which not a byte has been read, that tells `notes` what it finds.
+    pub(super) fn new(stream: S, notes: Notes) -> Self {
+        Self { stream, sifter: Sifter::new(notes) }
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Sieve<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let Self { stream, sifter } = self.get_mut();
+        loop {
+            let taken = sifter.take(buffer);
+            if taken > 0 || buffer.is_empty() {
+                return Poll::Ready(Ok(taken));
+            }
+            let read = ready!(Pin::new(&mut *stream).poll_read(context, sifter.room()))?;
+            if read == 0 {
+                return Poll::Ready(Ok(0));
+            }
+            sifter.fill(read)?;
+        }
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Sieve<S> {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().stream).poll_write_vectored(context, slices)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_flush(context)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().stream).poll_close(context)
+    }
+}
+
+/// Follows the frames of one connection. The buffer holds, from front to back: what was taken, what is sifted, and
+/// the begin of a frame that isn't whole yet.
+struct Sifter {
+    buffer: Vec<u8>,
+    taken: usize,
+    sifted: usize,
+    filled: usize,
+    /// Bytes to come that need no look: the rest of a body.
+    passing: usize,
+    /// What the broker announced as the largest frame, which lapin accepts; until then there are none to speak of.
+    frame_max: usize,
+    /// The delivery whose content header comes next, and what had to be replaced in it so far.
+    delivery: Option<(Tag, Repair)>,
+    notes: Notes,
+}
+
+impl Sifter {
+    fn new(notes: Notes) -> Self {
+        Self {
+            buffer: vec![0; BUFFER_BYTES],
+            taken: 0,
+            sifted: 0,
+            filled: 0,
+            passing: 0,
+            frame_max: usize::MAX,
+            delivery: None,
+            notes,
+        }
+    }
+
+    /// Hands out what is sifted, as much as fits; says how much.
+    fn take(&mut self, into: &mut [u8]) -> usize {
+        let count = into.len().min(self.sifted - self.taken);
+        into[..count].copy_from_slice(&self.buffer[self.taken..self.taken + count]);
+        self.taken += count;
+        count
+    }
+
+    /// Where to read to; at least one byte. Everything sifted has been taken.
+    fn room(&mut self) -> &mut [u8] {
+        self.buffer.copy_within(self.taken..self.filled, 0);
+        self.filled -= self.taken;
+        (self.taken, self.sifted) = (0, 0);
+        if self.filled == self.buffer.len() {
+            self.buffer.resize(2 * self.filled, 0);
+        } else if self.filled == 0 && self.buffer.len() > BUFFER_BYTES {
+            self.buffer = vec![0; BUFFER_BYTES];
+        }
+        &mut self.buffer[self.filled..]
+    }
+
+    /// Takes note of `count` bytes that were read into the room, and sifts what is whole.
+    ///
+    /// # Errors
+    /// If the connection can't go on.
+    fn fill(&mut self, count: usize) -> io::Result<()> {
+        self.filled += count;
+        loop {
+            let passing = self.passing.min(self.filled - self.sifted);
+            self.sifted += passing;
+            self.passing -= passing;
+            let waiting = &self.buffer[self.sifted..self.filled];
+            let Some(&[kind, _, _, a, b, c, d]) = waiting.first_chunk::<FRAME_HEAD_BYTES>() else {
+                return Ok(());
+            };
+            let payload = u32::from_be_bytes([a, b, c, d]) as usize;
+            let frame = FRAME_HEAD_BYTES + payload + FRAME_TAIL_BYTES;
+            match kind {
+                METHOD | HEADER if frame > FRAME_BYTES_MAX => return Err(too_large(frame)),
+                METHOD | HEADER if frame > waiting.len() => return Ok(()),
+                METHOD => self.method(payload),
+                HEADER => self.header(payload)?,
+                BODY | HEARTBEAT => self.passing = frame,
+                // Not AMQP 0-9-1, which lapin will say.
+                _ => self.passing = usize::MAX,
+            }
+        }
+    }
+
+    fn method(&mut self, payload: usize) {
+        let start = self.sifted + FRAME_HEAD_BYTES;
+        match method::sift(&mut self.buffer[start..start + payload]) {
+            Some(Method::Tune { frame_max: 0 }) | None => {}
+            Some(Method::Tune { frame_max }) => self.frame_max = frame_max as usize,
+            Some(Method::Deliver { tag, repair }) => self.delivery = Some((tag, repair)),
+        }
+        self.sifted = start + payload + FRAME_TAIL_BYTES;
+    }
+
+    fn header(&mut self, payload: usize) -> io::Result<()> {
+        let start = self.sifted + FRAME_HEAD_BYTES;
+        let room = self.frame_max.saturating_sub(FRAME_HEAD_BYTES + FRAME_TAIL_BYTES);
+        let sifted = header::sift(&mut self.buffer[start..start + payload], room);
+        if sifted.bytes < payload {
+            self.buffer.copy_within(start + payload..self.filled, start + sifted.bytes);
+            self.filled -= payload - sifted.bytes;
+            let size = u32::try_from(sifted.bytes).expect("less than it was");
+            self.buffer[start - 4..start].copy_from_slice(&size.to_be_bytes());
+        }
+        self.sifted = start + sifted.bytes + FRAME_TAIL_BYTES;
+        // Only deliveries are taken in hand; other contents are what the broker returns to us.
+        let Some((tag, repair)) = self.delivery.take() else { return Ok(()) };
+        self.notes.take_down(tag, repair | sifted.repair, sifted.bytes as u64 + sifted.body)
+    }
+}
+
+fn too_large(frame: usize) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, format!("the broker sends a frame of {frame} bytes"))
+}
+
+#[cfg(test)]
+mod tests;
