@@ -4,5 +4,6 @@
 
 mod drain;
 mod endpoint;
+mod messages;
 mod network;
 mod worker;

@@ -134,7 +134,22 @@ impl Drain {
     /// Declares the queues and publishes all messages.
     pub(super) async fn fill(&mut self) {
         self.world.prepare().await;
+        self.publish().await;
+    }
+
+    /// Publishes all messages.
+    pub(super) async fn publish(&mut self) {
         self.world.publish(std::mem::take(&mut self.wanted.bodies)).await;
+    }
+
+    /// A message of the row's own asks for this.
+    pub(super) fn also_deletes(&mut self, id: impl Into<String>) {
+        self.wanted.ask([id.into()]);
+    }
+
+    /// A message of the row's own has this body.
+    pub(super) fn also_dead_letters(&mut self, body: impl Into<String>, reason: &'static str) {
+        self.wanted.letters.insert(body.into(), reason);
     }
 
     /// Waits until the moment for the fault is there.
@@ -242,7 +257,7 @@ impl Drain {
     }
 
     /// Waits until nothing is left to do, by the worker's word and the broker's own count.
-    async fn settled(&self, worker: &Worker) {
+    pub(super) async fn settled(&self, worker: &Worker) {
         let world = &self.world;
         let is_settled = async || {
             let ready = amqp::ready(&world.connection, "deletions").await;

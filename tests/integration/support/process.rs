@@ -67,6 +67,13 @@ impl Process {
         self.child.id().expect("not waited for yet")
     }
 
+    /// The most memory it had at once, in bytes.
+    pub(crate) fn peak_rss(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("Linux tells");
+        line.trim().trim_end_matches(" kB").parse::<u64>().expect("a number") * 1024
+    }
+
     /// The processor time it has taken so far.
     pub(crate) fn processor_time(&self) -> Duration {
         /// On Linux, whatever the machine.
