@@ -39,6 +39,9 @@ impl Address {
     }
 }
 
+/// The largest frame we agree to, in bytes, which is RabbitMQ's default: lapin's buffers hold 32 of them.
+pub(super) const FRAME_BYTES_MAX: u32 = 131_072;
+
 /// Reads URLs and certificates, and shuffles: at least one address.
 pub(super) async fn read(amqp: &Amqp) -> Result<Vec<Address>, Fault> {
     let mut uris = uris(amqp)?;
@@ -65,6 +68,7 @@ fn uri(url: &str, amqp: &Amqp) -> Result<AMQPUri, &'static str> {
     if [&uri.vhost, &uri.authority.host, &user.username].iter().any(|name| name.len() > NAME_BYTES_MAX) {
         return Err("has a name of more than 255 bytes");
     }
+    uri.query.frame_max = Some(FRAME_BYTES_MAX);
     uri.query.heartbeat = Some(u16::try_from(amqp.heartbeat.as_secs()).unwrap_or(u16::MAX).max(1));
     let external = uri.scheme == AMQPScheme::AMQPS && amqp.tls.identity.is_some();
     if external && uri.query.auth_mechanism.is_none() {

@@ -4,6 +4,7 @@
 //! would pass either.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -90,7 +91,7 @@ impl Publisher {
             if self.pending.is_empty() {
                 continue;
             }
-            match self.place_some().await {
+            match self.place_beside(jobs, &mut taken).await {
                 Ok(()) => {
                     pauses.reset();
                     if self.muffle.reset() {
@@ -104,6 +105,22 @@ impl Publisher {
                     self.press = None;
                     sleep(pauses.after_failure()).await;
                 }
+            }
+        }
+    }
+
+    /// Publishes one barrier, which may take as long as the broker is short of memory, and meanwhile takes jobs: those
+    /// of epochs that ended would pile up with their bodies.
+    async fn place_beside(
+        &mut self,
+        jobs: &mut mpsc::UnboundedReceiver<Job>,
+        taken: &mut Vec<Job>,
+    ) -> Result<(), String> {
+        let mut placing = pin!(self.place_some());
+        loop {
+            tokio::select! {
+                placed = &mut placing => return placed,
+                1.. = jobs.recv_many(taken, usize::MAX) => taken.retain(|job| !job.stored.is_closed()),
             }
         }
     }

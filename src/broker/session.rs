@@ -198,8 +198,8 @@ impl Epoch<'_> {
                     let now = SystemTime::now();
                     permit.send(self.shelf.hand_over(CHUNK_MAX, |tag, parcel| {
                         let arrival = open_up(tag, parcel, ids_max, now);
-                        let ids = arrival.request.as_ref().map_or(1, |request| request.ids.len());
-                        (arrival, ids)
+                        let weight = weight(&arrival, parcel);
+                        (arrival, weight)
                     }));
                 }
                 Happening::Stored(tags) => self.tell(Event::DeadLettered(tags)).await,
@@ -264,7 +264,11 @@ impl Epoch<'_> {
             }
         }
         self.settle_singles(&mut singles).await?;
-        Ok(self.appetite.is_stilled_by(self.acked).then_some(End::Recovered))
+        if !self.appetite.is_stilled_by(self.acked) {
+            return Ok(None);
+        }
+        self.close().await?;
+        Ok(Some(End::Recovered))
     }
 
     fn pick(&mut self, verdict: Verdict, tag: Tag, singles: &mut Vec<Single>) {
@@ -311,9 +315,10 @@ impl Epoch<'_> {
 
     async fn settle_up_to(&mut self, verdict: Verdict, tag: Tag) -> Result<(), Fault> {
         let (count, last) = self.shelf.take_up_to(tag);
-        // The last one's acker stands for all before it; `tag` itself may have been settled before.
-        let Some(last) = last else { return Ok(()) };
-        let settling = settle(&last.acker, verdict, true);
+        // The last one's acker stands for all before it; `tag` itself may have been settled before. Of the message
+        // nothing is kept: the broker may send the next large one before we are back.
+        let Some(acker) = last.map(|parcel| parcel.acker) else { return Ok(()) };
+        let settling = settle(&acker, verdict, true);
         let settled = self.line.within("take an acknowledgement", ANSWER_DEADLINE, settling).await;
         let settled = settled.and_then(|settled| settled);
         match verdict {
@@ -501,6 +506,17 @@ fn open_up(tag: Tag, parcel: &Parcel, ids_max: usize, now: SystemTime) -> Arriva
     Arrival { tag, redelivered: parcel.redelivered, age, request }
 }
 
+/// What opening it was about as much work as, in IDs.
+fn weight(arrival: &Arrival, parcel: &Parcel) -> usize {
+    /// An ID as it stands in a body, roughly.
+    const ID_BYTES: usize = 32;
+    let ids = arrival.request.as_ref().map_or(1, |request| request.ids.len());
+    let is_compressed = parcel.properties.content_encoding().is_some();
+    // Compressed, it may be a thousand times as large inside.
+    let bytes = parcel.body.len().saturating_mul(if is_compressed { 1_000 } else { 1 });
+    ids.max(bytes / ID_BYTES)
+}
+
 /// Whole seconds since the epoch are what AMQP knows; a publisher whose clock is ahead sends messages of no age.
 fn age(timestamp: u64, now: SystemTime) -> Option<Duration> {
     let sent = UNIX_EPOCH.checked_add(Duration::from_secs(timestamp))?;
@@ -537,6 +553,24 @@ mod tests {
     fn said(code: u16) -> lapin::Error {
         let error = AMQPError::from_id(code, "the broker's words".into()).expect("a known code");
         ErrorKind::ProtocolError(error).into()
+    }
+
+    #[test]
+    fn what_is_long_or_compressed_is_heavy() {
+        let weight = |body: &[u8], encoding: Option<&str>| {
+            let mut delivery = Delivery::mock(1, "".into(), "".into(), false, body.to_vec());
+            if let Some(encoding) = encoding {
+                delivery.properties = delivery.properties.with_content_encoding(encoding.into());
+            }
+            let mut shelf = Shelf::new();
+            shelf.put(delivery, None).expect("the first");
+            let parcel = shelf.take(Tag(1)).expect("kept");
+            super::weight(&open_up(Tag(1), &parcel, 10_000, UNIX_EPOCH), &parcel)
+        };
+        assert_eq!(weight(br#"["VI1","VI2","VI3"]"#, None), 3);
+        assert_eq!(weight(b"garbage", None), 1);
+        assert_eq!(weight(&[b' '; 32_000], None), 1_000);
+        assert_eq!(weight(&[0; 320], Some("gzip")), 10_000);
     }
 
     #[test]

@@ -21,9 +21,10 @@ use std::task::{Context, Poll, ready};
 
 use futures_util::{AsyncRead, AsyncWrite};
 
-use self::header::Repair;
+use self::header::{Repair, VALUE_BYTES};
 use self::method::Method;
 pub(super) use self::note::{Note, Notes};
+use super::address;
 use crate::delivery::Tag;
 
 /// What is read at once.
@@ -106,7 +107,7 @@ struct Sifter {
     filled: usize,
     /// Bytes to come that need no look: the rest of a body.
     passing: usize,
-    /// What the broker announced as the largest frame, which lapin accepts; until then there are none to speak of.
+    /// The largest frame that lapin takes: what the broker announced, or what we agree to at most.
     frame_max: usize,
     /// The delivery whose content header comes next, and what had to be replaced in it so far.
     delivery: Option<(Tag, Repair)>,
@@ -121,7 +122,7 @@ impl Sifter {
             sifted: 0,
             filled: 0,
             passing: 0,
-            frame_max: usize::MAX,
+            frame_max: address::FRAME_BYTES_MAX as usize,
             delivery: None,
             notes,
         }
@@ -179,8 +180,9 @@ impl Sifter {
     fn method(&mut self, payload: usize) {
         let start = self.sifted + FRAME_HEAD_BYTES;
         match method::sift(&mut self.buffer[start..start + payload]) {
+            // No limit of its own.
             Some(Method::Tune { frame_max: 0 }) | None => {}
-            Some(Method::Tune { frame_max }) => self.frame_max = frame_max as usize,
+            Some(Method::Tune { frame_max }) => self.frame_max = self.frame_max.min(frame_max as usize),
             Some(Method::Deliver { tag, repair }) => self.delivery = Some((tag, repair)),
         }
         self.sifted = start + payload + FRAME_TAIL_BYTES;
@@ -199,7 +201,8 @@ impl Sifter {
         self.sifted = start + sifted.bytes + FRAME_TAIL_BYTES;
         // Only deliveries are taken in hand; other contents are what the broker returns to us.
         let Some((tag, repair)) = self.delivery.take() else { return Ok(()) };
-        self.notes.take_down(tag, repair | sifted.repair, sifted.bytes as u64 + sifted.body)
+        let header = sifted.bytes + VALUE_BYTES * sifted.values;
+        self.notes.take_down(tag, repair | sifted.repair, (header as u64).saturating_add(sifted.body))
     }
 }
 

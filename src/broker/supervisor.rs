@@ -101,7 +101,7 @@ impl Supervisor {
     }
 
     async fn epoch(&mut self) -> Next {
-        let appetite = self.pace.appetite();
+        let appetite = self.pace.appetite(self.amqp.prefetch);
         let prefetch = appetite.prefetch(self.amqp.prefetch, self.batch.max_ids);
         let (line, channel) = match self.set_up(prefetch).await {
             Ok(ready) => ready,
@@ -122,7 +122,7 @@ impl Supervisor {
         let (reason, next) = match ended.end {
             End::Closed => ("closed".to_owned(), Next::Nothing),
             End::Recovered => {
-                ("progress after trouble: back to the full prefetch".to_owned(), Next::Again(None))
+                ("progress after trouble: taking more messages at once again".to_owned(), Next::Again(None))
             }
             End::Broken(fault) => (fault.sentence.clone(), Next::Again(Some(fault))),
         };

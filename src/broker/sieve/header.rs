@@ -9,6 +9,8 @@ use super::cursor::{Cursor, Garbled};
 /// How deep tables and arrays may lie in each other, the headers themselves included; real ones lie three deep. lapin's
 /// parser is recursive, and some thousands overflow the stack of its thread.
 const NESTING_MAX: usize = 32;
+/// What a value takes in memory, whatever it takes on the wire; a void one takes a single byte there.
+pub(super) const VALUE_BYTES: usize = 64;
 
 /// Class, weight, body size.
 const HEAD_BYTES: usize = 12;
@@ -81,6 +83,8 @@ pub(super) struct Sifted {
     pub(super) bytes: usize,
     /// The body's size.
     pub(super) body: u64,
+    /// Values in the headers.
+    pub(super) values: usize,
     pub(super) repair: Repair,
 }
 
@@ -90,20 +94,20 @@ pub(super) fn sift(payload: &mut [u8], room: usize) -> Sifted {
     let bytes = payload.len();
     let Some((body, flags)) = head(payload) else {
         // lapin will say what it thinks of that.
-        return Sifted { bytes, body: 0, repair: Repair::NONE };
+        return Sifted { bytes, body: 0, values: 0, repair: Repair::NONE };
     };
     let start = HEAD_BYTES + FLAGS_BYTES;
-    let Ok(Walked { headers, garbled, repair }) = walk(&mut payload[start..], flags) else {
+    let Ok(Walked { headers, garbled, values, repair }) = walk(&mut payload[start..], flags) else {
         payload[HEAD_BYTES..start].fill(0);
-        return Sifted { bytes: start, body, repair: Repair::PROPERTIES };
+        return Sifted { bytes: start, body, values: 0, repair: Repair::PROPERTIES };
     };
     let headers = headers.start + start..headers.end + start;
     if headers.is_empty() || !garbled && bytes <= room {
-        return Sifted { bytes, body, repair };
+        return Sifted { bytes, body, values, repair };
     }
     payload.copy_within(headers.end.., headers.start);
     payload[HEAD_BYTES..start].copy_from_slice(&(flags & !HEADERS_FLAG).to_be_bytes());
-    Sifted { bytes: bytes - headers.len(), body, repair: repair | Repair::HEADERS }
+    Sifted { bytes: bytes - headers.len(), body, values: 0, repair: repair | Repair::HEADERS }
 }
 
 fn head(payload: &mut [u8]) -> Option<(u64, u16)> {
@@ -117,13 +121,15 @@ struct Walked {
     headers: Range<usize>,
     /// They are not what AMQP says they are.
     garbled: bool,
+    /// How many values are in them, those in others included.
+    values: usize,
     repair: Repair,
 }
 
 /// Goes through all properties, as lapin does.
 fn walk(properties: &mut [u8], flags: u16) -> Result<Walked, Garbled> {
     let mut cursor = Cursor::new(properties);
-    let mut walked = Walked { headers: 0..0, garbled: false, repair: Repair::NONE };
+    let mut walked = Walked { headers: 0..0, garbled: false, values: 0, repair: Repair::NONE };
     for (place, property) in PROPERTIES.into_iter().enumerate() {
         if flags & (1 << (15 - place)) == 0 {
             continue;
@@ -139,10 +145,10 @@ fn walk(properties: &mut [u8], flags: u16) -> Result<Walked, Garbled> {
             Property::Table => {
                 let start = cursor.place();
                 let table = cursor.long()?;
-                match entries(table, Named::Yes, 1) {
-                    Ok(repair) => walked.repair = walked.repair | repair,
-                    Err(Garbled) => walked.garbled = true,
-                }
+                let mut found = Found::default();
+                walked.garbled = entries(table, Named::Yes, 1, &mut found).is_err();
+                walked.values = found.values;
+                walked.repair = walked.repair | found.repair;
                 walked.headers = start..cursor.place();
             }
         }
@@ -157,25 +163,32 @@ enum Named {
     No,
 }
 
-/// Goes through the values of a table or an array, which lies `depth` deep.
-fn entries(bytes: &mut [u8], named: Named, depth: usize) -> Result<Repair, Garbled> {
-    let mut cursor = Cursor::new(bytes);
-    let mut repair = Repair::NONE;
-    while !cursor.is_at_end() {
-        if named == Named::Yes && cursor.short_text()? {
-            repair = repair | Repair::TEXT;
-        }
-        repair = repair | value(&mut cursor, depth)?;
-    }
-    Ok(repair)
+/// What was found in a table so far.
+#[derive(Debug, Default)]
+struct Found {
+    values: usize,
+    repair: Repair,
 }
 
-fn value(cursor: &mut Cursor<'_>, depth: usize) -> Result<Repair, Garbled> {
+/// Goes through the values of a table or an array, which lies `depth` deep.
+fn entries(bytes: &mut [u8], named: Named, depth: usize, found: &mut Found) -> Result<(), Garbled> {
+    let mut cursor = Cursor::new(bytes);
+    while !cursor.is_at_end() {
+        if named == Named::Yes && cursor.short_text()? {
+            found.repair = found.repair | Repair::TEXT;
+        }
+        value(&mut cursor, depth, found)?;
+    }
+    Ok(())
+}
+
+fn value(cursor: &mut Cursor<'_>, depth: usize, found: &mut Found) -> Result<(), Garbled> {
+    found.values += 1;
     let kind = cursor.take(1)?;
     if depth == NESTING_MAX && matches!(kind[0], b'A' | b'F') {
         // A byte array lies on the wire just as a table does: its size, then its bytes.
         kind[0] = b'x';
-        return cursor.long().map(|_| Repair::NESTING);
+        found.repair = found.repair | Repair::NESTING;
     }
     match kind[0] {
         b'V' => {}
@@ -185,9 +198,9 @@ fn value(cursor: &mut Cursor<'_>, depth: usize) -> Result<Repair, Garbled> {
         b'D' => drop(cursor.take(5)?),
         b'L' | b'l' | b'd' | b'T' => drop(cursor.take(8)?),
         b'S' | b'x' => drop(cursor.long()?),
-        b'F' => return entries(cursor.long()?, Named::Yes, depth + 1),
-        b'A' => return entries(cursor.long()?, Named::No, depth + 1),
+        b'F' => entries(cursor.long()?, Named::Yes, depth + 1, found)?,
+        b'A' => entries(cursor.long()?, Named::No, depth + 1, found)?,
         _ => return Err(Garbled),
     }
-    Ok(Repair::NONE)
+    Ok(())
 }

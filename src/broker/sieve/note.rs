@@ -96,15 +96,16 @@ impl Notes {
 
     fn load(&self, tag: Tag, bytes: u64) -> io::Result<Load> {
         let account = &self.0.heavy_bytes;
-        let before = account.fetch_add(bytes, Ordering::Relaxed);
-        let load = Load { bytes, account: Arc::clone(account) };
-        if before > 0 && before + bytes > HEAVY_BYTES_MAX {
+        // Only this thread adds to it.
+        let before = account.load(Ordering::Relaxed);
+        if before > 0 && before.saturating_add(bytes) > HEAVY_BYTES_MAX {
             self.0.refused.store(tag.0, Ordering::Relaxed);
             return Err(io::Error::other(format!(
                 "a message of {bytes} bytes came while there were {before} bytes of large messages in hand"
             )));
         }
-        Ok(load)
+        account.fetch_add(bytes, Ordering::Relaxed);
+        Ok(Load { bytes, account: Arc::clone(account) })
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Tag, Note>> {

@@ -155,9 +155,25 @@ async fn headers_beyond_a_frame_are_left_out_and_the_rest_stays() {
     let (passed, note) = repaired(&[tune(limit - 1), message(&whole)].concat(), 1).await;
     assert_eq!(passed, [tune(limit - 1), message(&cut)].concat());
     assert!(note.expect("noted").contains("do not fit a frame"));
-    // Without a limit everything fits.
-    let unlimited = [tune(0), message(&whole)].concat();
-    assert_eq!(repaired(&unlimited, 1).await, (unlimited, None));
+    // A broker without a limit, or with a larger one, has to keep to ours.
+    for limit in [0, 1 << 20] {
+        let fits = [tune(limit), message(&whole)].concat();
+        assert_eq!(repaired(&fits, 1).await, (fits, None));
+        let table = [&short(b"big")[..], b"S", &long(&vec![b'x'; 131_072])].concat();
+        let (_, note) = repaired(&[tune(limit), message(&with_headers(&table))].concat(), 1).await;
+        assert!(note.expect("noted").contains("do not fit a frame"));
+    }
+}
+
+#[tokio::test]
+async fn headers_of_many_values_weigh_what_they_take_in_memory() {
+    // A byte each on the wire.
+    let table = [&short(b"many")[..], b"A", &long(&[b'V'; 100_000])].concat();
+    let message = |tag| [deliver(tag, b""), frame(HEADER, &with_headers(&table))].concat();
+    let eleven: Vec<u8> = (1..=11).flat_map(message).collect();
+    let (passed, notes) = sifted(&eleven, &[], 1 << 16).await;
+    assert!(passed.is_err());
+    assert_eq!(notes.refused(), Some(Tag(11)));
 }
 
 #[tokio::test]
