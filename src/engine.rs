@@ -118,6 +118,10 @@ pub struct Settings {
     pub dry_run: bool,
 }
 
+/// How many deliveries may wait for each of the most IDs in hand, on average: each takes a few bytes, but the same large
+/// message may be published any number of times.
+const WAITING_FACTOR: usize = 16;
+
 impl Settings {
     /// IDs in hand beyond which no delivery is taken: several times what the calls in flight hold, so that the
     /// next ones are full whatever the duplicates, and large messages can't exhaust the memory.
@@ -321,7 +325,9 @@ impl Engine {
     /// Whether there is room for the IDs of another delivery. Without it, deliveries stay unparsed.
     #[must_use]
     pub fn has_room(&self) -> bool {
-        !self.is_accepting() || self.items.live() < self.settings.ids_max()
+        let ids_max = self.settings.ids_max();
+        let fits = self.items.live() < ids_max && self.items.waiting() < WAITING_FACTOR * ids_max;
+        !self.is_accepting() || fits
     }
 
     /// A delivery of the current epoch.
@@ -386,6 +392,8 @@ impl Engine {
             }
             let progress = self.advance_outage(now)
                 || self.advance_consumer()
+                // Nothing else is worth a call while everything may be rejected.
+                || self.monitor.is_suspect() && self.advance_condemned(now)
                 || self.advance_calls(now)
                 || self.advance_condemned(now)
                 || self.advance_settlements(now, false)

@@ -297,7 +297,8 @@ impl Engine {
                 items,
                 attempts: batch.attempts,
                 failures: 0,
-                due: now,
+                // Ahead of what came later: a culprit is found before the next batch is asked for.
+                due: batch.due.min(now),
                 trigger: Trigger::Split,
                 failed_at: None,
                 failed_alone: false,
@@ -382,7 +383,9 @@ impl Engine {
         if self.condemned.is_empty() || !self.monitor.is_healthy() || now < self.trial_due {
             return false;
         }
-        let controlled = self.calls.iter().any(|call| matches!(call.load, Load::Control));
+        // The control's ID may also be under way because somebody asks for it anew, and its answer tells as much.
+        let anew = self.control.is_some() && self.control().is_none();
+        let controlled = anew || self.calls.iter().any(|call| matches!(call.load, Load::Control));
         let untried = self.suspects_on_call().any(|(_, batch)| batch.due <= now);
         let idle = self.calls.is_empty() && self.lanes.is_empty() && !untried;
         idle || self.monitor.is_suspect() && !controlled

@@ -25,7 +25,7 @@ impl Engine {
             self.pace_wait = None;
             return !self.monitor.is_healthy() && self.drain.is_none() && self.advance_probe(now);
         }
-        let Some((candidate, _)) = self.candidate(now) else {
+        let Some(candidate) = self.candidate(now) else {
             self.pace_wait = None;
             return false;
         };
@@ -68,15 +68,18 @@ impl Engine {
         may_call && self.candidate(now).is_some() && self.pace.opens_at() < end
     }
 
-    /// The ready candidate that has waited longest.
-    fn candidate(&self, now: Time) -> Option<(Candidate, Time)> {
+    /// The ready candidate that has waited longest; of halves of one batch the smallest, so that a culprit stands
+    /// alone after a few calls, and is not one of hundreds of pieces.
+    fn candidate(&self, now: Time) -> Option<Candidate> {
         let lanes = self.lanes.iter().filter_map(|(slot, lane)| {
             let trigger = self.lane_trigger(*slot, Some(now))?;
-            Some((Candidate::Lane(*slot, trigger), self.items.since(lane[0])))
+            Some((Candidate::Lane(*slot, trigger), self.items.since(lane[0]), usize::MAX))
         });
         let suspects = self.suspects_on_call().filter(|(_, batch)| batch.due <= now);
-        let suspects = suspects.map(|(place, batch)| (Candidate::Suspect(place), batch.due));
-        lanes.chain(suspects).min_by_key(|(_, since)| *since)
+        let suspects =
+            suspects.map(|(place, batch)| (Candidate::Suspect(place), batch.due, batch.items.len()));
+        let first = lanes.chain(suspects).min_by_key(|(_, since, ids)| (*since, *ids));
+        first.map(|(candidate, ..)| candidate)
     }
 
     /// The suspects that may be called once they are due, with their places.

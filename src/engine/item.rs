@@ -48,6 +48,8 @@ pub(super) struct Items {
     deleted: VecDeque<ItemKey>,
     deleted_max: usize,
     live: usize,
+    /// Waiters of all items.
+    waiting: usize,
     namespaces: Vec<NamespaceSlot>,
     slots: BTreeMap<Option<Namespace>, Slot>,
     free_slots: Vec<Slot>,
@@ -87,6 +89,7 @@ impl Items {
             deleted: VecDeque::new(),
             deleted_max,
             live: 0,
+            waiting: 0,
             namespaces: Vec::new(),
             slots: BTreeMap::new(),
             free_slots: Vec::new(),
@@ -96,6 +99,11 @@ impl Items {
     /// IDs pending or in flight.
     pub(super) fn live(&self) -> usize {
         self.live
+    }
+
+    /// How many times a delivery waits for an ID.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting
     }
 
     /// The slot of `namespace`, made if there is none. It stays valid while items of it exist.
@@ -138,6 +146,7 @@ impl Items {
                     State::Live if item.waiters.last() == Some(&tag) => Joined::Twice,
                     State::Live => {
                         item.waiters.push(tag);
+                        self.waiting += 1;
                         Joined::Waiting
                     }
                     State::Deleted if redelivered => Joined::Deleted,
@@ -146,6 +155,7 @@ impl Items {
                         item.since = now;
                         item.waiters.push(tag);
                         self.live += 1;
+                        self.waiting += 1;
                         Joined::New(ItemKey { index, generation: item.generation })
                     }
                     State::Vacant => unreachable!("vacant items are not in the index"),
@@ -154,6 +164,7 @@ impl Items {
             Entry::Vacant(place) => {
                 let waiters = SmallVec::from_slice(&[tag]);
                 self.live += 1;
+                self.waiting += 1;
                 self.namespaces[slot.0 as usize].items += 1;
                 let key = if let Some(index) = self.vacant.pop() {
                     let item = &mut items[index as usize];
@@ -209,6 +220,7 @@ impl Items {
         item.state = State::Deleted;
         let waiters = std::mem::take(&mut item.waiters);
         self.live -= 1;
+        self.waiting -= waiters.len();
         self.deleted.push_back(key);
         while self.deleted.len() > self.deleted_max {
             self.forget_oldest();
@@ -221,6 +233,7 @@ impl Items {
         debug_assert!(self.is_live(key));
         self.live -= 1;
         let waiters = std::mem::take(&mut self.items[key.index as usize].waiters);
+        self.waiting -= waiters.len();
         (self.vacate(key.index), waiters)
     }
 
@@ -229,6 +242,7 @@ impl Items {
         for item in &mut self.items {
             item.waiters.clear();
         }
+        self.waiting = 0;
     }
 
     fn forget_oldest(&mut self) {

@@ -1,6 +1,6 @@
 //! The settlement ledger: what became of each delivery of the epoch, and which settlements may go out.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::Time;
@@ -10,17 +10,15 @@ use crate::delivery::{Extent, Tag};
 /// single ones (measured: 4 to 6 µs against 50 µs of CPU a message when awaited singly).
 pub(super) const GAP_PATIENCE: Duration = Duration::from_millis(500);
 
-/// The deliveries in hand, by tag.
+/// The deliveries in hand, by tag: those whose settlement has not gone out.
 ///
-/// Tags count up from 1 in each epoch, so a delivery's place is its tag less the first one's.
+/// A map and not a ring: one delivery may stay for hours while millions pass it by.
 #[derive(Debug)]
 pub(super) struct Ledger {
-    /// The tag of `entries[0]`.
-    first: u64,
-    entries: VecDeque<Entry>,
-    /// Entries whose settlement has not gone out.
-    in_hand: usize,
-    /// Entries that are decided and whose settlement has not gone out.
+    entries: BTreeMap<Tag, Entry>,
+    /// The last tag that was entered.
+    last: Tag,
+    /// Entries that are decided.
     decided: usize,
     /// Since when there has been something decided beyond a gap.
     gap_since: Option<Time>,
@@ -47,8 +45,6 @@ enum State {
     Decided(Verdict),
     /// A dry run's: done, but it goes back at the end.
     Held,
-    /// Its settlement went out, ahead of one before it.
-    Sent,
 }
 
 /// How a delivery leaves our hands.
@@ -72,12 +68,12 @@ pub(super) enum Settlement {
 impl Ledger {
     pub(super) fn new(prefetch: usize) -> Self {
         let crowd = (prefetch / 2).max(1);
-        Self { first: 1, entries: VecDeque::new(), in_hand: 0, decided: 0, gap_since: None, crowd }
+        Self { entries: BTreeMap::new(), last: Tag(0), decided: 0, gap_since: None, crowd }
     }
 
     /// Deliveries whose settlement has not gone out: what the broker counts against the prefetch.
     pub(super) fn in_hand(&self) -> usize {
-        self.in_hand
+        self.entries.len()
     }
 
     /// Enters the next delivery, with `remaining` IDs outstanding; with none it is deleted already. Tags that are
@@ -86,13 +82,10 @@ impl Ledger {
     /// # Panics
     /// If `tag` was entered before: tags only grow within an epoch.
     pub(super) fn enter(&mut self, tag: Tag, remaining: u32, age: Option<Duration>, now: Time) {
-        let next = self.first + self.entries.len() as u64;
-        assert!(tag.0 >= next, "{tag:?} comes after {next}");
-        let skipped = Entry { remaining: 0, state: State::Sent, born: None };
-        self.entries.extend((next..tag.0).map(|_| skipped));
+        assert!(tag > self.last, "{tag:?} comes after {:?}", self.last);
+        self.last = tag;
         let born = age.and_then(|age| Some(millis(now.elapsed())? - millis(age)?));
-        self.entries.push_back(Entry { remaining, state: State::Open, born });
-        self.in_hand += 1;
+        self.entries.insert(tag, Entry { remaining, state: State::Open, born });
     }
 
     /// Takes one ID of `tag` off the books; `true` if it was the last.
@@ -110,8 +103,7 @@ impl Ledger {
 
     /// Whether the dead letter of `tag` is on the way.
     pub(super) fn is_dying(&self, tag: Tag) -> bool {
-        let place = tag.0.checked_sub(self.first).and_then(|place| usize::try_from(place).ok());
-        place.and_then(|place| self.entries.get(place)).is_some_and(|entry| entry.state == State::Dying)
+        self.entries.get(&tag).is_some_and(|entry| entry.state == State::Dying)
     }
 
     /// Marks `tag` as done in a dry run.
@@ -122,7 +114,7 @@ impl Ledger {
     /// Decides `tag`; returns its age by the message's own timestamp.
     pub(super) fn decide(&mut self, tag: Tag, verdict: Verdict, now: Time) -> Option<Duration> {
         let entry = self.entry(tag);
-        debug_assert!(!matches!(entry.state, State::Decided(_) | State::Sent), "{tag:?} is decided already");
+        debug_assert!(!matches!(entry.state, State::Decided(_)), "{tag:?} is decided already");
         entry.state = State::Decided(verdict);
         let born = entry.born;
         self.decided += 1;
@@ -134,7 +126,7 @@ impl Ledger {
     /// Returns how many that were.
     pub(super) fn release(&mut self, dying: bool) -> usize {
         let mut released = 0;
-        for entry in &mut self.entries {
+        for entry in self.entries.values_mut() {
             let open =
                 matches!(entry.state, State::Open | State::Held) || dying && entry.state == State::Dying;
             if open {
@@ -148,7 +140,7 @@ impl Ledger {
 
     /// Whether a dead letter is on the way.
     pub(super) fn has_dying(&self) -> bool {
-        self.in_hand > self.decided && self.entries.iter().any(|entry| entry.state == State::Dying)
+        self.in_hand() > self.decided && self.entries.values().any(|entry| entry.state == State::Dying)
     }
 
     /// Appends the settlements that may go out: the decided prefix in as few frames as it takes, and with
@@ -178,45 +170,34 @@ impl Ledger {
     /// there was one.
     fn settle_prefix(&mut self, settlements: &mut Vec<Settlement>) -> bool {
         let mut run: Option<(bool, Tag)> = None;
-        while let Some(entry) = self.entries.front() {
-            let tag = Tag(self.first);
-            match entry.state {
-                State::Decided(verdict) => {
-                    let ack = verdict != Verdict::Released;
-                    if let Some((kind, last)) = run
-                        && kind != ack
-                    {
-                        settlements.push(settlement(kind, Extent::UpTo(last)));
-                    }
-                    run = Some((ack, tag));
-                    self.in_hand -= 1;
-                    self.decided -= 1;
-                }
-                State::Sent => {}
-                State::Open | State::Dying | State::Held => break,
+        while let Some(first) = self.entries.first_entry() {
+            let State::Decided(verdict) = first.get().state else { break };
+            let (tag, _) = first.remove_entry();
+            self.decided -= 1;
+            let ack = verdict != Verdict::Released;
+            if let Some((kind, last)) = run
+                && kind != ack
+            {
+                settlements.push(settlement(kind, Extent::UpTo(last)));
             }
-            self.entries.pop_front();
-            self.first += 1;
+            run = Some((ack, tag));
         }
-        // The last decided tag, never one already sent: acknowledging a tag twice kills the channel.
+        // The last one that was in hand, never one settled before: acknowledging a tag twice kills the channel.
         settlements.extend(run.map(|(ack, last)| settlement(ack, Extent::UpTo(last))));
         run.is_some()
     }
 
     fn settle_beyond_gap(&mut self, settlements: &mut Vec<Settlement>) {
-        for (tag, entry) in (self.first..).zip(&mut self.entries) {
-            if let State::Decided(verdict) = entry.state {
-                entry.state = State::Sent;
-                settlements.push(settlement(verdict != Verdict::Released, Extent::One(Tag(tag))));
-            }
-        }
-        self.in_hand -= self.decided;
+        self.entries.retain(|tag, entry| {
+            let State::Decided(verdict) = entry.state else { return true };
+            settlements.push(settlement(verdict != Verdict::Released, Extent::One(*tag)));
+            false
+        });
         self.decided = 0;
     }
 
     fn entry(&mut self, tag: Tag) -> &mut Entry {
-        let place = usize::try_from(tag.0 - self.first).expect("tags in hand span less than the prefetch");
-        &mut self.entries[place]
+        self.entries.get_mut(&tag).expect("only deliveries in hand are waited for")
     }
 }
 
@@ -264,6 +245,23 @@ mod tests {
         ledger.decide(Tag(7), Verdict::Deleted, now);
         ledger.settle(now, false, &mut settlements);
         assert_eq!(settlements[2..], [Settlement::Ack(Extent::UpTo(Tag(7)))]);
+    }
+
+    #[test]
+    fn what_passed_a_straggler_by_takes_no_room() {
+        let (mut ledger, now, mut settlements) = (Ledger::new(10), Time::default(), Vec::new());
+        for tag in (1..10_000).map(Tag) {
+            ledger.enter(tag, 1, None, now);
+            if tag > Tag(1) {
+                ledger.decide(tag, Verdict::Deleted, now);
+                ledger.settle(now, true, &mut settlements);
+            }
+        }
+        assert_eq!((ledger.in_hand(), ledger.entries.len()), (1, 1));
+        assert_eq!(settlements.len(), 9_998);
+        ledger.decide(Tag(1), Verdict::Deleted, now);
+        ledger.settle(now, false, &mut settlements);
+        assert_eq!(settlements[9_998..], [Settlement::Ack(Extent::UpTo(Tag(1)))]);
     }
 
     #[test]

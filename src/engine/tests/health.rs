@@ -333,3 +333,56 @@ fn eight_bad_ids_in_a_row_are_told_from_an_endpoint_at_fault_without_an_alarm() 
     bench.take();
     bench.done();
 }
+
+#[test]
+fn nobody_is_blamed_while_the_control_is_under_way_for_somebody_else() {
+    let mut bench = with_control(|settings| settings.batch_max = 1);
+    for n in 1..=8 {
+        bench.arrive(&format!("v{n}"));
+    }
+    while !bench.under_way().contains(&"control".to_owned()) {
+        for ids in bench.under_way() {
+            bench.answer(&ids, rejected());
+        }
+        bench.take();
+    }
+    bench.answer("control", transient());
+    // Before the next control is due, somebody asks for its deletion.
+    bench.arrive("control");
+    bench.expect(&["call full: control"]);
+    bench.pass(60_000);
+    bench.quiet();
+    bench.answer("control", rejected());
+    let mut is_mended = false;
+    while bench.engine.snapshot().messages_unsettled > 0 {
+        if bench.under_way().is_empty() {
+            bench.wait();
+        }
+        assert!(!bench.take().iter().any(|line| line.starts_with("dead-letter")), "all were good");
+        is_mended |= is_blocked(&bench);
+        for ids in bench.under_way() {
+            bench.answer(&ids, if is_mended { deleted() } else { rejected() });
+        }
+    }
+    assert!(is_mended, "it was found out");
+    bench.take();
+    bench.done();
+}
+
+#[test]
+fn an_endpoint_that_rejects_everything_is_found_out_before_the_backlog_is_halved_through() {
+    let mut bench = with_control(|settings| settings.batch_max = 8);
+    for batch in 0..50 {
+        bench.arrive(&(0..8).map(|n| format!("v{batch}.{n}")).collect::<Vec<_>>().join(" "));
+    }
+    let mut calls = 0;
+    while !is_blocked(&bench) {
+        bench.take();
+        let ids = bench.under_way().remove(0);
+        bench.answer(&ids, rejected());
+        calls += 1;
+    }
+    // The first two batches, halved to the end, and the control: 2 x (1 + 2 + 4 + 8) at the most.
+    assert!(calls <= 31, "{calls}");
+    bench.take();
+}
