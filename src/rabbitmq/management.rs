@@ -74,6 +74,9 @@ pub struct Connection {
     /// `running`, `blocked`, ...
     #[serde(default)]
     pub state: String,
+    /// The node that serves it.
+    #[serde(default)]
+    pub node: String,
 }
 
 /// A message taken with [`Management::get`].
