@@ -160,6 +160,11 @@ impl Management {
         self.send(Method::PUT, &["permissions", vhost, user], Some(body)).await.map(drop)
     }
 
+    /// Shuts `user` out of `vhost`. Connections it has there stay.
+    pub async fn clear_permissions(&self, vhost: &str, user: &str) -> Result<()> {
+        self.send(Method::DELETE, &["permissions", vhost, user], None).await.map(drop)
+    }
+
     /// Declares a durable queue with `arguments`, an object.
     pub async fn declare_queue(&self, vhost: &str, queue: &str, arguments: Value) -> Result<()> {
         let body = json!({ "durable": true, "arguments": arguments });

@@ -36,7 +36,7 @@ const CALLS: usize = 2;
 /// How long the endpoint takes for a call.
 pub(super) const LATENCY: Duration = Duration::from_millis(20);
 /// Messages in hand at most, as `amqp.prefetch` is by default.
-const PREFETCH: u64 = (2 * CALLS as u64 + 1) * BATCH as u64;
+pub(super) const PREFETCH: u64 = (2 * CALLS as u64 + 1) * BATCH as u64;
 /// From the end of a fault to the end of the drain, on a slow and busy machine.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(180);
 /// More than a worker writes about any fault here; far less than one that goes round and round.
@@ -80,10 +80,12 @@ pub(super) struct Drain {
 #[derive(Default)]
 struct Wanted {
     bodies: Vec<String>,
-    /// The IDs to be deleted, and how many messages ask for each.
+    /// The IDs to be deleted, and how many messages of a round ask for each.
     ids: BTreeMap<String, u32>,
     /// The messages to be dead-lettered, and the reason.
     letters: BTreeMap<String, &'static str>,
+    /// How often all of them were published.
+    rounds: u32,
 }
 
 /// What may happen twice.
@@ -136,6 +138,13 @@ impl Drain {
         self.world.publish(std::mem::take(&mut self.wanted.bodies)).await;
     }
 
+    /// Publishes all messages once more, as publishers would whose queue was deleted: what was done before is then
+    /// asked for twice.
+    pub(super) async fn fill_again(&mut self) {
+        self.wanted.rounds += 1;
+        self.world.publish(Wanted::new().bodies).await;
+    }
+
     /// Waits until the moment for the fault is there.
     pub(super) async fn reached(&self) {
         match self.moment {
@@ -161,11 +170,20 @@ impl Drain {
 
     /// Waits until `worker` consumes and deletes more than when the fault ended, and notes how long that took.
     pub(super) async fn consumed_again(&mut self, worker: &Worker, lifted: Lifted) -> Duration {
-        worker
-            .wait_until("it consumes and deletes again", async |worker| {
-                self.world.mock.stats().ids_deleted > lifted.deleted && worker.is_consuming().await
-            })
-            .await;
+        self.again("it consumes and deletes again", lifted, async |world| {
+            world.mock.stats().ids_deleted > lifted.deleted && worker.is_consuming().await
+        })
+        .await
+    }
+
+    /// Waits until `condition` holds, and notes how long after the end of the fault that was.
+    pub(super) async fn again(
+        &mut self,
+        what: &str,
+        lifted: Lifted,
+        mut condition: impl AsyncFnMut(&World) -> bool,
+    ) -> Duration {
+        wait_for(what, PATIENCE, async || condition(&self.world).await).await;
         let took = lifted.at.elapsed();
         self.again = self.again.max(took);
         took
@@ -255,13 +273,13 @@ impl Drain {
         assert!(lost.is_empty(), "{:?}: {} IDs lost: {:?}", self.moment, lost.len(), tail(&lost));
         let other: Vec<_> = deleted.keys().filter(|id| !wanted.contains_key(*id)).collect();
         assert!(other.is_empty(), "{:?}: deleted though nobody asked: {:?}", self.moment, tail(&other));
-        deleted.iter().filter(|(id, times)| **times > wanted[*id]).count() as u64
+        deleted.iter().filter(|(id, times)| **times > wanted[*id] * self.wanted.rounds).count() as u64
     }
 
     /// Sees that exactly the wanted messages were dead-lettered; returns how many more than once.
     async fn count_letters(&self) -> u64 {
         let letters = amqp::take_all(&self.world.connection, "deletions.dead").await;
-        let mut found = BTreeMap::<String, u64>::new();
+        let mut found = BTreeMap::<String, u32>::new();
         for letter in &letters {
             let body = letter::body(letter).to_owned();
             let reason = header(letter, "x-deletion-reason");
@@ -273,7 +291,7 @@ impl Drain {
         let lost: BTreeSet<_> =
             self.wanted.letters.keys().filter(|body| !found.contains_key(*body)).collect();
         assert!(lost.is_empty(), "{:?}: acknowledged without a dead letter: {lost:?}", self.moment);
-        found.values().filter(|times| **times > 1).count() as u64
+        found.values().filter(|times| **times > self.wanted.rounds).count() as u64
     }
 }
 
@@ -281,7 +299,7 @@ impl Wanted {
     /// Mostly single IDs; some messages with three, some that repeat an ID of a moment or of long ago, and a few
     /// whose dead letter belongs there.
     fn new() -> Self {
-        let mut wanted = Self::default();
+        let mut wanted = Self { rounds: 1, ..Self::default() };
         for place in 0..MESSAGES {
             let id = format!("VI{place}");
             if MALFORMED.contains(&place) {

@@ -1,0 +1,1 @@
+//! Faults of a cluster: members that die, and networks that part.
