@@ -16,6 +16,7 @@ mod session;
 mod shelf;
 mod supervisor;
 pub(crate) mod topology;
+mod watch;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;

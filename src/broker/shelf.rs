@@ -88,6 +88,11 @@ impl Shelf {
         self.next.0 - 1
     }
 
+    /// How many are in hand.
+    pub(super) fn len(&self) -> usize {
+        self.parcels.len()
+    }
+
     /// Whether there is something the worker has not been handed.
     pub(super) fn has_unhanded(&self) -> bool {
         self.unhanded < self.next

@@ -83,6 +83,17 @@ impl Cluster {
         Ok(self.position(said.trim().trim_matches('\'')))
     }
 
+    /// Which members run and hear from one another, as member `witness` knows it.
+    ///
+    /// # Errors
+    /// The witness doesn't run.
+    pub async fn running(&self, witness: usize) -> Result<Vec<usize>> {
+        let ask = "[Node || Node <- [node() | nodes()], rabbit:is_running(Node)].";
+        let said = self.members[witness].ctl(&["eval", ask]).await?;
+        let is_named = |member: &usize| said.contains(&self.members[*member].name());
+        Ok((0..self.members.len()).filter(is_named).collect())
+    }
+
     /// Cuts `member` off from the two others, which hear nothing from it any more and it nothing from them. Clients
     /// reach all three as before. They take one another for gone some ten seconds later.
     pub fn isolate(&self, member: usize) {
