@@ -5,5 +5,6 @@
 mod broker;
 mod cluster;
 mod drain;
+mod endpoint;
 mod network;
 mod worker;

@@ -27,7 +27,20 @@ pub(crate) struct Lines(Arc<Mutex<Vec<String>>>);
 impl Process {
     /// Runs the binary with `arguments`, and `environment` as its only `DELETION_WORKER__*` variables.
     pub(crate) fn start(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_deletion-worker"));
+        Self::start_by(&[], arguments, environment)
+    }
+
+    /// The same as arguments of a `wrapper`, which has to turn into it.
+    pub(crate) fn start_by(wrapper: &[String], arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        const BINARY: &str = env!("CARGO_BIN_EXE_deletion-worker");
+        let mut command = match wrapper {
+            [] => Command::new(BINARY),
+            [program, before @ ..] => {
+                let mut command = Command::new(program);
+                command.args(before).arg(BINARY);
+                command
+            }
+        };
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("DELETION_WORKER__") {
                 command.env_remove(name);
@@ -52,6 +65,18 @@ impl Process {
     /// Its process ID, until it has been waited for.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id().expect("not waited for yet")
+    }
+
+    /// The processor time it has taken so far.
+    pub(crate) fn processor_time(&self) -> Duration {
+        /// On Linux, whatever the machine.
+        const TICKS_PER_SECOND: u32 = 100;
+        let path = format!("/proc/{}/stat", self.pid());
+        let text = std::fs::read_to_string(path).expect("it runs");
+        // Its name stands in parentheses and may hold anything; user and system time are the 14th and 15th field.
+        let fields: Vec<&str> = text.rsplit(')').next().expect("a name").split_whitespace().collect();
+        let ticks: u32 = fields[11..13].iter().map(|field| field.parse::<u32>().expect("a number")).sum();
+        Duration::from_secs(1) * ticks / TICKS_PER_SECOND
     }
 
     /// Sends a signal: `TERM`, `KILL`, ...
