@@ -12,13 +12,13 @@ use crate::support::broker::{Vhost, node};
 use crate::support::world::{Worker, World};
 use crate::support::{PATIENCE, wait_for, wait_for_some};
 
-use super::drain::{Bounds, Drain, LATENCY, Lifted, Moment, PREFETCH, Row, moments};
+use super::drain::{Bounds, Calm, Drain, LATENCY, Lifted, Moment, PREFETCH, Row, moments};
 
 /// The worker's connections, by what the broker lists them as.
 const CONNECTIONS: [&str; 2] = ["consume", "publish"];
 
 #[tokio::test]
-#[ignore = "run by `make test-faults`"]
+#[ignore = "run by make test-faults: takes minutes"]
 async fn stop_app() {
     let mut row = Row::new("broker: `stop_app`, `start_app`");
     let node = node().await;
@@ -30,7 +30,8 @@ async fn stop_app() {
         node.ctl(&["stop_app"]).await.expect("it runs");
         worker.disconnected().await;
         drain.calls_ended().await;
-        let (started, lifted) = tokio::join!(node.ctl(&["start_app"]), listens(&drain));
+        assert_eq!(worker.readyz().await, 503);
+        let (started, lifted) = tokio::join!(node.ctl(&["start_app"]), listens(&drain, &worker));
         started.expect("it was stopped");
         drain.consumed_again(&worker, lifted).await;
         drain.world.connection = drain.world.vhost.connect().await;
@@ -51,7 +52,8 @@ async fn kill_9() {
         node.kill().await.expect("it runs");
         worker.disconnected().await;
         drain.calls_ended().await;
-        let (started, lifted) = tokio::join!(node.start_again(), listens(&drain));
+        assert_eq!(worker.readyz().await, 503);
+        let (started, lifted) = tokio::join!(node.start_again(), listens(&drain, &worker));
         started.expect("its ports and files are its own");
         drain.consumed_again(&worker, lifted).await;
         drain.world.connection = drain.world.vhost.connect().await;
@@ -61,7 +63,7 @@ async fn kill_9() {
 }
 
 #[tokio::test]
-#[ignore = "run by `make test-faults`"]
+#[ignore = "run by make test-faults: takes minutes"]
 async fn memory_alarm() {
     let mut row = Row::new("broker: memory alarm until all in hand waits for its dead letter");
     let node = node().await;
@@ -94,7 +96,7 @@ async fn memory_alarm() {
 }
 
 #[tokio::test]
-#[ignore = "run by `make test-faults`"]
+#[ignore = "run by make test-faults: takes minutes"]
 async fn consumer_timeout() {
     let mut row = Row::new("broker: calls take longer than the `consumer_timeout`");
     let node = node().await;
@@ -243,10 +245,13 @@ async fn dead_letter_queue_full() {
     row.print();
 }
 
-/// Waits until the broker takes connections again, which is when its fault has ended.
-async fn listens(drain: &Drain) -> Lifted {
+/// Waits until the broker takes connections again, which is when its fault has ended. Until then the worker has to be
+/// calm.
+async fn listens(drain: &Drain, worker: &Worker) -> Lifted {
     let address = drain.world.vhost.address();
+    let calm = Calm::from_now_on(worker);
     wait_for("the broker listens", 2 * PATIENCE, async || TcpStream::connect(&address).await.is_ok()).await;
+    calm.verify(worker);
     drain.lifted()
 }
 
