@@ -88,11 +88,6 @@ impl Shelf {
         self.next.0 - 1
     }
 
-    /// How many are in hand.
-    pub(super) fn len(&self) -> usize {
-        self.parcels.len()
-    }
-
     /// Whether there is something the worker has not been handed.
     pub(super) fn has_unhanded(&self) -> bool {
         self.unhanded < self.next
@@ -129,6 +124,11 @@ impl Shelf {
     /// The first that is still here.
     pub(super) fn first(&self) -> Option<Tag> {
         self.parcels.first_key_value().map(|(tag, _)| *tag)
+    }
+
+    /// How many are in hand.
+    pub(super) fn len(&self) -> usize {
+        self.parcels.len()
     }
 
     /// What is kept under `tag`.

@@ -139,18 +139,6 @@ impl Drain {
         self.world.publish(std::mem::take(&mut self.wanted.bodies)).await;
     }
 
-    /// Publishes all messages once more, as publishers would whose queue was deleted: what was done before is then
-    /// asked for twice.
-    pub(super) async fn fill_again(&mut self) {
-        self.wanted.rounds += 1;
-        self.world.publish(Wanted::new().bodies).await;
-    }
-
-    /// Some more IDs have to be deleted, each as often as it was asked for.
-    pub(super) fn also(&mut self, asked: BTreeMap<String, u32>) {
-        self.wanted.ids.extend(asked);
-    }
-
     /// Waits until the moment for the fault is there.
     pub(super) async fn reached(&self) {
         match self.moment {
@@ -193,6 +181,18 @@ impl Drain {
         let took = lifted.at.elapsed();
         self.again = self.again.max(took);
         took
+    }
+
+    /// Publishes all messages once more, as publishers would whose queue was deleted: what was done before is then
+    /// asked for twice.
+    pub(super) async fn fill_again(&mut self) {
+        self.wanted.rounds += 1;
+        self.world.publish(Wanted::new().bodies).await;
+    }
+
+    /// Some more IDs have to be deleted, each as often as it was asked for.
+    pub(super) fn also(&mut self, asked: BTreeMap<String, u32>) {
+        self.wanted.ids.extend(asked);
     }
 
     /// Waits until no call is under way any more, so that what is deleted from now on was consumed from now on.
