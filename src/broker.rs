@@ -18,6 +18,7 @@ mod shelf;
 mod sieve;
 mod supervisor;
 pub(crate) mod topology;
+mod watch;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;

@@ -2,8 +2,10 @@
 //!
 //! Whatever was started is gone when its [`Rabbitmq`] is dropped, and also when this process is killed.
 
+mod cluster;
 mod container;
 mod install;
+mod link;
 mod management;
 mod node;
 mod ports;
@@ -14,6 +16,7 @@ use std::ffi::OsString;
 use anyhow::{Context, Result};
 use url::Url;
 
+pub use cluster::Cluster;
 pub use container::Container;
 pub use management::{Connection, Error as ManagementError, Management, Message, Queue};
 pub use node::{Extras, Node};
@@ -87,12 +90,19 @@ impl Rabbitmq {
     /// # Errors
     /// As [`Self::provide`].
     pub async fn private(extras: &Extras, say: impl Fn(&str)) -> Result<Node> {
-        if install::server().is_none() {
-            say("RabbitMQ is not installed; trying to install it with apt-get.");
-            install::with_apt(&say).await.context(install::ADVICE)?;
-        }
+        install::if_missing(&say).await?;
         say("Starting a private RabbitMQ node on loopback; it and its files vanish when this program ends.");
         Node::start_with(extras).await
+    }
+
+    /// Starts a private cluster likewise.
+    ///
+    /// # Errors
+    /// As [`Self::provide`].
+    pub async fn cluster(extras: &Extras, say: impl Fn(&str)) -> Result<Cluster> {
+        install::if_missing(&say).await?;
+        say("Starting three private RabbitMQ nodes on loopback; they vanish when this program ends.");
+        Cluster::start(extras).await
     }
 
     /// A URL for `vhost` (not percent-encoded), user and password included.

@@ -13,6 +13,7 @@ use futures_util::{Stream, StreamExt};
 use lapin::message::Delivery;
 use lapin::options::{
     BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
+    QueueDeclareOptions,
 };
 use lapin::types::FieldTable;
 use lapin::{Acker, Channel, Consumer};
@@ -27,6 +28,7 @@ use super::publisher::Job;
 use super::shelf::{Parcel, Shelf};
 use super::sieve::Note;
 use super::topology::{Names, Thing, attempt};
+use super::watch::{Intake, Sight, Watch};
 use super::{Command, Event, Extent, Session, dead_letter};
 use crate::delivery::{Arrival, Obituary, Reason, Tag};
 use crate::request;
@@ -43,6 +45,7 @@ const REPLICATION: Duration = Duration::from_millis(200);
 /// What a session works with, beyond its connection.
 pub(super) struct Surroundings<'a> {
     pub(super) names: &'a Names,
+    pub(super) prefetch: u16,
     pub(super) ids_per_message_max: usize,
     pub(super) events: &'a mpsc::Sender<Event>,
     pub(super) publisher: &'a mpsc::UnboundedSender<Job>,
@@ -95,6 +98,7 @@ pub(super) async fn run(
         consumer: None,
         intake: Vec::new(),
         shelf: Shelf::new(),
+        watch: Watch::new(Instant::now()),
         commands,
         queue: VecDeque::new(),
         stored,
@@ -119,6 +123,7 @@ struct Epoch<'a> {
     consumer: Option<Consumer>,
     intake: Vec<Delivery>,
     shelf: Shelf,
+    watch: Watch,
     commands: mpsc::UnboundedReceiver<Command>,
     queue: VecDeque<Command>,
     stored: mpsc::UnboundedSender<(Tag, Reason)>,
@@ -148,6 +153,8 @@ enum Happening<'a> {
     StreamEnded(Option<lapin::Error>),
     /// Something about the connection.
     Signal(Option<lapin::Event>),
+    /// Time to see whether deliveries still come.
+    Watch,
 }
 
 /// A verdict that lapin can carry out by itself.
@@ -184,6 +191,7 @@ impl Epoch<'_> {
                     Err(error) => Happening::StreamEnded(error),
                 },
                 signal = signals.next() => Happening::Signal(signal),
+                () = sleep_until(self.watch.due()) => Happening::Watch,
             };
             match happening {
                 Happening::Commands => {
@@ -206,6 +214,7 @@ impl Epoch<'_> {
                 Happening::Deliveries => self.keep()?,
                 Happening::StreamEnded(error) => return Err(self.stream_ended(error)),
                 Happening::Signal(signal) => self.signalled(signal)?,
+                Happening::Watch => self.look().await?,
             }
         }
     }
@@ -381,6 +390,24 @@ impl Epoch<'_> {
         }
         self.tell(Event::Cancelled).await;
         Ok(())
+    }
+
+    /// Asks about the queue if nothing comes any more.
+    async fn look(&mut self) -> Result<(), Fault> {
+        let has_room = self.consumer.is_some() && self.shelf.len() < usize::from(self.surroundings.prefetch);
+        let intake = Intake { taken: self.shelf.taken(), has_room };
+        if !self.watch.is_silent(intake, Instant::now()) {
+            return Ok(());
+        }
+        let queue = &self.surroundings.names.queue;
+        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let declare = self.channel.queue_declare(queue.clone(), passive, FieldTable::default());
+        let seen = self.line.ask("tell about the queue", declare).await?;
+        let sight = Sight { ready: seen.message_count(), consumers: seen.consumer_count() };
+        match self.watch.judge(intake, sight) {
+            Some(problem) => Err(Fault::passing(format!("queue `{queue}` has forgotten us: {problem}"))),
+            None => Ok(()),
+        }
     }
 
     /// The answer proves that the broker has seen all acks before it.

@@ -135,6 +135,11 @@ impl Shelf {
         self.parcels.first_key_value().map(|(tag, _)| *tag)
     }
 
+    /// How many are in hand.
+    pub(super) fn len(&self) -> usize {
+        self.parcels.len()
+    }
+
     /// What is kept under `tag`.
     pub(super) fn get(&self, tag: Tag) -> Option<&Parcel> {
         self.parcels.get(&tag)

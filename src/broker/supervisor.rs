@@ -112,6 +112,7 @@ impl Supervisor {
         }
         let surroundings = Surroundings {
             names: &self.names,
+            prefetch,
             ids_per_message_max: self.batch.max_ids_per_message,
             events: &self.events,
             publisher: &self.jobs,

@@ -24,8 +24,17 @@ pub(super) fn ctl() -> Option<PathBuf> {
     program("rabbitmqctl")
 }
 
+/// Installs a server, unless there is one.
+pub(super) async fn if_missing(say: impl Fn(&str)) -> Result<()> {
+    if server().is_none() {
+        say("RabbitMQ is not installed; trying to install it with apt-get.");
+        with_apt(&say).await.context(ADVICE)?;
+    }
+    Ok(())
+}
+
 /// Installs the distribution's package without letting it start the system's service.
-pub(super) async fn with_apt(say: impl Fn(&str)) -> Result<()> {
+async fn with_apt(say: impl Fn(&str)) -> Result<()> {
     ensure!(on_path("apt-get").is_some(), "there is no apt-get");
     let mut command = if is_root().await {
         Command::new("sh")

@@ -74,6 +74,9 @@ pub struct Connection {
     /// `running`, `blocked`, ...
     #[serde(default)]
     pub state: String,
+    /// The node that serves it.
+    #[serde(default)]
+    pub node: String,
 }
 
 /// A message taken with [`Management::get`].
@@ -155,6 +158,11 @@ impl Management {
         let [configure, write, read] = permissions;
         let body = json!({ "configure": configure, "write": write, "read": read });
         self.send(Method::PUT, &["permissions", vhost, user], Some(body)).await.map(drop)
+    }
+
+    /// Shuts `user` out of `vhost`. Connections it has there stay.
+    pub async fn clear_permissions(&self, vhost: &str, user: &str) -> Result<()> {
+        self.send(Method::DELETE, &["permissions", vhost, user], None).await.map(drop)
     }
 
     /// Declares a durable queue with `arguments`, an object.

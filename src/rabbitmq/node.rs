@@ -45,6 +45,8 @@ pub struct Extras {
     pub configuration: Vec<String>,
     /// Names of plugins.
     pub plugins: Vec<String>,
+    /// Arguments of Erlang's runtime; they win over the node's own.
+    pub erlang: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,6 +148,12 @@ impl Node {
         Ok(text)
     }
 
+    /// Erlang's name for it, as the management API and `rabbitmqctl` show it.
+    #[must_use]
+    pub fn name(&self) -> String {
+        name(self.ports)
+    }
+
     /// The process ID of the running broker.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
@@ -163,17 +171,7 @@ impl Node {
 
     async fn attempt(server: &Path, extras: &Extras) -> Result<Attempt> {
         let ports = Ports::find().context("failed to find free ports")?;
-        let name = format!("deletion-worker-rabbitmq-{}-{:08x}", std::process::id(), fastrand::u32(..));
-        let directory = env::temp_dir().join(name);
-        let environment = environment(&directory, ports);
-        let mut lifeline = Lifeline::start(
-            include_str!("node.sh"),
-            &[directory.as_os_str(), server.as_os_str(), ports.epmd.to_string().as_ref()],
-            &environment,
-        )?;
-        lifeline.answer(SHELL_PATIENCE).await.with_context(|| format!("failed to create {directory:?}"))?;
-        furnish(&directory, ports, extras).with_context(|| format!("failed to write to {directory:?}"))?;
-        let mut node = Self { lifeline, ports, directory, environment, state: State::Ended };
+        let mut node = Self::furnished(server, ports, extras, &cookie()).await?;
         let Err(error) = node.launch().await else { return Ok(Attempt::Up(node)) };
         let said = node.last_words();
         // With the node gone, a port that is still taken was somebody else's.
@@ -181,7 +179,28 @@ impl Node {
         if ports.are_free() { Err(error.context(said)) } else { Ok(Attempt::PortTaken) }
     }
 
-    async fn launch(&mut self) -> Result<()> {
+    /// A node with its files and its port mapper, not running yet.
+    pub(super) async fn furnished(
+        server: &Path,
+        ports: Ports,
+        extras: &Extras,
+        cookie: &str,
+    ) -> Result<Self> {
+        let name = format!("deletion-worker-rabbitmq-{}-{:08x}", std::process::id(), fastrand::u32(..));
+        let directory = env::temp_dir().join(name);
+        let environment = environment(&directory, ports, extras);
+        let mut lifeline = Lifeline::start(
+            include_str!("node.sh"),
+            &[directory.as_os_str(), server.as_os_str(), ports.epmd.to_string().as_ref()],
+            &environment,
+        )?;
+        lifeline.answer(SHELL_PATIENCE).await.with_context(|| format!("failed to create {directory:?}"))?;
+        furnish(&directory, ports, extras, cookie)
+            .with_context(|| format!("failed to write to {directory:?}"))?;
+        Ok(Self { lifeline, ports, directory, environment, state: State::Ended })
+    }
+
+    pub(super) async fn launch(&mut self) -> Result<()> {
         self.lifeline.send("start")?;
         let started = self.lifeline.answer(SHELL_PATIENCE).await?;
         let pid = started.strip_prefix("started ").and_then(|pid| pid.parse().ok());
@@ -217,7 +236,7 @@ impl Node {
     }
 
     /// The end of what the node wrote, for an error message.
-    fn last_words(&self) -> String {
+    pub(super) fn last_words(&self) -> String {
         const LINES: usize = 20;
         let text = fs::read(self.directory.join("start.log")).unwrap_or_default();
         let text = String::from_utf8_lossy(&text);
@@ -232,7 +251,7 @@ impl Node {
 }
 
 /// Everything the node and `rabbitmqctl` are told by environment; nothing of ours or the machine's shines through.
-fn environment(directory: &Path, ports: Ports) -> Environment {
+fn environment(directory: &Path, ports: Ports, extras: &Extras) -> Environment {
     let path = |name: &str| directory.join(name).into_os_string();
     let inherited = |name: &'static str| env::var_os(name).map(|value| (name, value));
     let distribution = ports.distribution;
@@ -240,8 +259,9 @@ fn environment(directory: &Path, ports: Ports) -> Environment {
     // are plenty, and the interface keeps the distribution off the network.
     let erlang = format!(
         "+S 2:2 +SDio 4 -start_epmd false -sname {} -kernel inet_dist_use_interface {{127,0,0,1}} \
-         -kernel inet_dist_listen_min {distribution} -kernel inet_dist_listen_max {distribution}",
+         -kernel inet_dist_listen_min {distribution} -kernel inet_dist_listen_max {distribution} {}",
         name(ports),
+        extras.erlang.join(" "),
     );
     let ours: [(&'static str, OsString); 16] = [
         ("ERL_EPMD_PORT", ports.epmd.to_string().into()),
@@ -267,12 +287,18 @@ fn environment(directory: &Path, ports: Ports) -> Environment {
     all.map(|(name, value)| (name.into(), value)).collect()
 }
 
-fn name(ports: Ports) -> String {
+/// How Erlang knows the node.
+pub(super) fn name(ports: Ports) -> String {
     format!("deletion-worker-{}@localhost", ports.amqp)
 }
 
+/// What nodes and tools show to one another to be let in.
+pub(super) fn cookie() -> String {
+    std::iter::repeat_with(fastrand::alphanumeric).take(20).collect()
+}
+
 /// Writes the node's configuration into its `directory`.
-fn furnish(directory: &Path, ports: Ports, extras: &Extras) -> Result<()> {
+fn furnish(directory: &Path, ports: Ports, extras: &Extras, cookie: &str) -> Result<()> {
     let Ports { amqp, management, .. } = ports;
     let more = extras.configuration.join("\n");
     let configuration = format!(
@@ -293,12 +319,11 @@ fn furnish(directory: &Path, ports: Ports, extras: &Extras) -> Result<()> {
         fs::create_dir(directory.join(name))?;
     }
     // Erlang refuses a cookie that others may read.
-    let mut cookie = fs::File::options()
+    let mut file = fs::File::options()
         .create_new(true)
         .write(true)
         .mode(0o400)
         .open(directory.join(".erlang.cookie"))?;
-    let secret: String = std::iter::repeat_with(fastrand::alphanumeric).take(20).collect();
-    cookie.write_all(secret.as_bytes())?;
+    file.write_all(cookie.as_bytes())?;
     Ok(())
 }

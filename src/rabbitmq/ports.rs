@@ -22,14 +22,24 @@ impl Ports {
     /// Four ports nobody listens on at this moment. Somebody else may be faster than the node, so a failed start
     /// asks [`Self::are_free`] whether that was the reason.
     pub(super) fn find() -> io::Result<Self> {
-        // All four are held at once, so they differ.
-        let [amqp, management, distribution, epmd] = [listen()?, listen()?, listen()?, listen()?];
-        Ok(Self {
-            amqp: amqp.local_addr()?.port(),
-            management: management.local_addr()?.port(),
-            distribution: distribution.local_addr()?.port(),
-            epmd: epmd.local_addr()?.port(),
-        })
+        let [ports] = Self::find_several()?;
+        Ok(ports)
+    }
+
+    /// The same for several nodes.
+    pub(super) fn find_several<const N: usize>() -> io::Result<[Self; N]> {
+        // All are held at once, so they differ.
+        let mut held = Vec::new();
+        let mut found = [Self { amqp: 0, management: 0, distribution: 0, epmd: 0 }; N];
+        for ports in &mut found {
+            let Self { amqp, management, distribution, epmd } = ports;
+            for port in [amqp, management, distribution, epmd] {
+                let listener = listen()?;
+                *port = listener.local_addr()?.port();
+                held.push(listener);
+            }
+        }
+        Ok(found)
     }
 
     /// Nobody listens on any of them; only meaningful when the node's processes are gone.

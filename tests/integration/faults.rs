@@ -2,6 +2,8 @@
 //!
 //! An ordinary run takes each row at one moment; `make test-faults` at all of them, and the slow rows too.
 
+mod broker;
+mod cluster;
 mod drain;
 mod endpoint;
 mod messages;

@@ -81,7 +81,7 @@ fn secure(files: &Files, address: SocketAddr) -> Extras {
         "ssl_options.fail_if_no_peer_cert = false".into(),
         "ssl_cert_login_from = common_name".into(),
     ]);
-    Extras { configuration, plugins: vec!["rabbitmq_auth_mechanism_ssl".into()] }
+    Extras { configuration, plugins: vec!["rabbitmq_auth_mechanism_ssl".into()], ..Extras::default() }
 }
 
 /// Below the range from which systems take the local ports of connections, and apart from those that nodes and

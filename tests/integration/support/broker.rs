@@ -5,12 +5,14 @@ use std::process;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
-use deletion_worker::rabbitmq::{Extras, Management, Node, Rabbitmq};
+use deletion_worker::rabbitmq::{Cluster, Extras, Management, Node, Rabbitmq};
 use lapin::{Connection, ConnectionProperties};
 use tokio::sync::{Mutex, OnceCell};
 
 /// Started by whichever test comes first; gone when the process is.
 static SHARED: OnceCell<Rabbitmq> = OnceCell::const_new();
+/// Whose turn it is to start nodes: the first may have to install RabbitMQ, and several at once take longer.
+static TURN: Mutex<()> = Mutex::const_new(());
 static VHOSTS: AtomicU64 = AtomicU64::new(0);
 
 /// The shared broker. Whoever stops or alarms it disturbs everybody: such tests start a node of their own.
@@ -35,12 +37,17 @@ pub(crate) async fn node() -> Node {
 
 /// The same with a configuration of its own.
 pub(crate) async fn node_with(extras: &Extras) -> Node {
-    // One at a time, as the first may have to install RabbitMQ, and starting several at once takes longer.
-    static TURN: Mutex<()> = Mutex::const_new(());
     // The shared one is installed first, if that is necessary.
     shared().await;
     let _turn = TURN.lock().await;
     Rabbitmq::private(extras, |_| ()).await.expect("RabbitMQ is installed, or can be")
+}
+
+/// A cluster of the test's own, in which nobody resolves a partition but by `extras`.
+pub(crate) async fn cluster(extras: &Extras) -> Cluster {
+    shared().await;
+    let _turn = TURN.lock().await;
+    Rabbitmq::cluster(extras, |_| ()).await.expect("RabbitMQ is installed, or can be")
 }
 
 /// An empty virtual host on the shared broker.
