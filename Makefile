@@ -1,6 +1,11 @@
 # Everyday commands; `make check` is what CI runs.
 
 CARGO ?= cargo
+# Which RabbitMQ: empty for the one that is found, 4 for a 4.x in a Debian of its own (docs/testing.md, RabbitMQ 4).
+BROKER ?=
+
+on_4 := --config 'target."cfg(unix)".runner = "$(CURDIR)/tests/rabbitmq-4.sh"'
+on_broker := $(if $(BROKER),$(or $(on_$(BROKER)),$(error BROKER is 4 or nothing)))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint doc check
@@ -9,10 +14,10 @@ help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  %-8s %s\n' "$$name" "$$text"; done
 
 demo: ## the whole system on this machine: broker, mock endpoint, worker, load
-	$(CARGO) run --release --locked -- demo
+	$(CARGO) $(on_broker) run --release --locked -- demo
 
-test: ## every test
-	$(CARGO) test --locked
+test: ## every test; with BROKER=4 on RabbitMQ 4
+	$(CARGO) $(on_broker) test --locked
 
 lint: ## formatting and clippy, warnings refused
 	$(CARGO) fmt --check

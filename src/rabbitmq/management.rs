@@ -120,6 +120,15 @@ impl Management {
         self.send(Method::GET, &["vhosts"], None).await.map(drop)
     }
 
+    /// The broker's version, such as `4.0.5`.
+    pub async fn version(&self) -> Result<String> {
+        #[derive(Deserialize)]
+        struct Answer {
+            rabbitmq_version: String,
+        }
+        self.read(Method::GET, &["overview"], None).await.map(|answer: Answer| answer.rabbitmq_version)
+    }
+
     /// Creates a virtual host in which our user may do everything.
     pub async fn create_vhost(&self, vhost: &str) -> Result<()> {
         self.send(Method::PUT, &["vhosts", vhost], Some(json!({}))).await?;
