@@ -52,6 +52,9 @@ pub struct Queue {
     /// With a consumer.
     #[serde(default, rename = "messages_unacknowledged")]
     pub unacked: u64,
+    /// All of them, with those that are kept until the broker has dead-lettered them.
+    #[serde(default)]
+    pub messages: u64,
     /// How many there are.
     #[serde(default)]
     pub consumers: u64,

@@ -21,3 +21,4 @@ mod shell;
 mod startup;
 mod support;
 mod tls;
+mod versions;
