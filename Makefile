@@ -8,16 +8,20 @@ on_4 := --config 'target."cfg(unix)".runner = "$(CURDIR)/tests/rabbitmq-4.sh"'
 on_broker := $(if $(BROKER),$(or $(on_$(BROKER)),$(error BROKER is 4 or nothing)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint doc check
+.PHONY: help demo test test-faults lint doc check
 
 help: ## list these targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  %-8s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  %-12s %s\n' "$$name" "$$text"; done
 
 demo: ## the whole system on this machine: broker, mock endpoint, worker, load
 	$(CARGO) $(on_broker) run --release --locked -- demo
 
 test: ## every test; with BROKER=4 on RabbitMQ 4
 	$(CARGO) $(on_broker) test --locked
+
+test-faults: ## the whole fault matrix, printed as a table: minutes
+	FAULT_MOMENTS=all $(CARGO) test --locked --test integration faults:: -- --include-ignored --nocapture \
+	    --test-threads=2 --skip broker_faults::
 
 lint: ## formatting and clippy, warnings refused
 	$(CARGO) fmt --check

@@ -31,7 +31,7 @@ use tokio::task::JoinHandle;
 use judge::Judge;
 use ledger::Ledger;
 
-pub use faults::{Block, Down, Faults, Reply};
+pub use faults::{Block, Down, Faults, Loss, Reply};
 pub use ledger::{Fate, Peaks, RecordedCall, Sizes, Stats};
 
 /// What a mock is started with.

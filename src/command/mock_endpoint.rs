@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::mock::{Block, Down, Faults, Mock, Reply, Settings};
+use crate::mock::{Block, Down, Faults, Loss, Mock, Reply, Settings};
 
 /// Serves both versions of the delete endpoint, and deletes nothing but what it remembers.
 ///
@@ -101,9 +101,12 @@ struct FaultArgs {
     /// For all that is random
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
-    /// Delete, but reset the connection in place of the answer, for the first N calls that would succeed
+    /// Delete, but lose the answer to the first N calls that would succeed
     #[arg(long, value_name = "N", default_value_t = 0)]
     lose_next: u32,
+    /// ... in this way
+    #[arg(long, value_name = "HOW", default_value = "reset")]
+    lose_as: Loss,
 }
 
 /// Serves until SIGTERM or SIGINT, and then ends at once.
@@ -170,6 +173,7 @@ impl From<FaultArgs> for Faults {
             failure_ratio: args.failure_ratio,
             seed: args.seed,
             lose_next: args.lose_next,
+            lose_as: args.lose_as,
         }
     }
 }

@@ -47,8 +47,23 @@ pub struct Faults {
     pub failure_ratio: f64,
     /// For all that is random.
     pub seed: u64,
-    /// As many successful calls from now on delete, but the connection is reset in place of the answer.
+    /// As many successful calls from now on delete, but their answer is lost.
     pub lose_next: u32,
+    /// How it is lost.
+    pub lose_as: Loss,
+}
+
+/// How an answer is lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "snake_case")]
+pub enum Loss {
+    /// The connection is reset in its place.
+    #[default]
+    Reset,
+    /// The connection is closed in the middle of its body.
+    Truncated,
+    /// Its body never ends.
+    Endless,
 }
 
 /// How the endpoint is down.

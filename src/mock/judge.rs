@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use compact_str::CompactString;
 use serde_json::json;
 
-use super::faults::{Block, Down, Faults, Reply};
+use super::faults::{Block, Down, Faults, Loss, Reply};
 use super::ledger::{Fate, Ledger};
 use crate::config::Api;
 
@@ -24,6 +24,10 @@ pub(super) struct Call {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Act {
     Answer(Reply),
+    /// Half of the body of this, and then the end of the connection.
+    Truncate(Reply),
+    /// Instead of an answer's body, white space without end.
+    Endless,
     Reset,
     Hang,
 }
@@ -61,9 +65,9 @@ impl Judge {
         if let Some(decided) = self.broken(call, ledger) {
             return decided;
         }
-        let documented = |code, msg| Act::Answer(documented(call.api, code, msg));
+        let answer = |code, msg| Act::Answer(documented(call.api, code, msg));
         if !call.is_authorized {
-            return (Fate::Blocked, documented("0401", "authorization is invalid"));
+            return (Fate::Blocked, answer("0401", "authorization is invalid"));
         }
         if let Some(block) = self.faults.blocked {
             return (Fate::Blocked, Act::Answer(blocked(call.api, block)));
@@ -73,23 +77,28 @@ impl Judge {
         }
         let ids = match &call.ids {
             Ok(ids) => ids,
-            Err(why) => return (Fate::Invalid, documented("0001", why)),
+            Err(why) => return (Fate::Invalid, answer("0001", why)),
         };
         let Faults { bad_ids, bad_prefix, failing_ids, failing_prefix, .. } = &self.faults;
         if ids.iter().any(|id| is_among(id, bad_ids, bad_prefix.as_deref())) {
-            return (Fate::Invalid, documented("0001", "a parameter is incorrect"));
+            return (Fate::Invalid, answer("0001", "a parameter is incorrect"));
         }
         if ids.iter().any(|id| is_among(id, failing_ids, failing_prefix.as_deref())) {
             return (Fate::Failed, failed());
         }
         if self.faults.duplicates_answer_0409 && ids.iter().any(|id| ledger.is_deleted(id)) {
-            return (Fate::Duplicate, documented("0409", "duplicate request not allowed"));
+            return (Fate::Duplicate, answer("0409", "duplicate request not allowed"));
         }
         ledger.delete(ids);
         if count_down(&mut self.faults.lose_next) {
-            return (Fate::Lost, Act::Reset);
+            let act = match self.faults.lose_as {
+                Loss::Reset => Act::Reset,
+                Loss::Truncated => Act::Truncate(documented(call.api, "0000", "success")),
+                Loss::Endless => Act::Endless,
+            };
+            return (Fate::Lost, act);
         }
-        (Fate::Deleted, documented("0000", "success"))
+        (Fate::Deleted, answer("0000", "success"))
     }
 
     /// The faults that don't look at what the call is.

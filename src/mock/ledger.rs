@@ -14,7 +14,7 @@ use super::judge::drop_old;
 pub enum Fate {
     /// `0000`.
     Deleted,
-    /// Deleted, but the connection was reset in place of the answer.
+    /// Deleted, but the answer was lost: see [`Loss`](super::Loss).
     Lost,
     /// `0001`.
     Invalid,

@@ -1,5 +1,8 @@
 //! The HTTP side: the two delete paths, and those to steer by.
 
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::io;
 use std::ops::Bound;
 use std::sync::Arc;
 use std::time::Instant;
@@ -12,6 +15,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
 use compact_str::CompactString;
+use futures_util::stream;
 use http_body_util::BodyExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -102,14 +106,15 @@ async fn read(mut body: Body) -> Result<Option<Vec<u8>>, axum::Error> {
 async fn carry_out(act: Act) -> Response {
     match act {
         Act::Answer(reply) => {
-            let mut response = Response::builder().status(reply.status);
-            for (name, value) in reply.headers {
-                response = response.header(name, value);
-            }
-            response.body(Body::from(reply.body)).unwrap_or_else(|error| {
-                (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response()
-            })
+            let body = Body::from(reply.body);
+            response(reply.status, reply.headers, body)
         }
+        Act::Truncate(mut reply) => {
+            reply.headers.insert("content-length".to_owned(), reply.body.len().to_string());
+            let half = reply.body[..reply.body.len() / 2].to_owned();
+            response(reply.status, reply.headers, truncated(half))
+        }
+        Act::Endless => response(200, BTreeMap::new(), endless()),
         Act::Reset => {
             let mut response = Response::default();
             response.extensions_mut().insert(Reset);
@@ -117,6 +122,32 @@ async fn carry_out(act: Act) -> Response {
         }
         Act::Hang => std::future::pending().await,
     }
+}
+
+fn response(status: u16, headers: BTreeMap<String, String>, body: Body) -> Response {
+    let mut response = Response::builder().status(status);
+    for (name, value) in headers {
+        response = response.header(name, value);
+    }
+    response
+        .body(body)
+        .unwrap_or_else(|error| (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response())
+}
+
+/// A body that breaks off after `text`.
+fn truncated(text: String) -> Body {
+    Body::from_stream(stream::unfold(Some(text), async |rest| match rest {
+        Some(text) => Some((Ok(text), None)),
+        None => {
+            // What was sent so far is on its way when we come back.
+            tokio::task::yield_now().await;
+            Some((Err(io::Error::from(io::ErrorKind::UnexpectedEof)), None))
+        }
+    }))
+}
+
+fn endless() -> Body {
+    Body::from_stream(stream::repeat_with(|| Ok::<_, Infallible>(" ".repeat(1024))))
 }
 
 fn status(status: StatusCode) -> Act {

@@ -159,6 +159,7 @@ async fn each_fault_shows() {
     let invalid = Rejected(Rejection::Invalid);
     let block = |block| Faults { blocked: Some(block), ..none() };
     let down = |down| Faults { down: Some(down), ..none() };
+    let lose = |lose_as| Faults { lose_next: 1, lose_as, ..none() };
     let reply = |status, applies| {
         let headers = [("retry-after".to_owned(), "5".to_owned())].into();
         Faults {
@@ -175,7 +176,9 @@ async fn each_fault_shows() {
         (Faults { failing_prefix: Some("V".into()), ..none() }, Transient, Fate::Failed, false),
         (Faults { fail_next: 1, ..none() }, Transient, Fate::Failed, false),
         (Faults { failure_ratio: 1.0, ..none() }, Transient, Fate::Failed, false),
-        (Faults { lose_next: 1, ..none() }, Transient, Fate::Lost, true),
+        (lose(Loss::Reset), Transient, Fate::Lost, true),
+        (lose(Loss::Truncated), Transient, Fate::Lost, true),
+        (lose(Loss::Endless), Blocked, Fate::Lost, true),
         (down(Down::Unavailable), Transient, Fate::Unavailable, false),
         (down(Down::Reset), Transient, Fate::Reset, false),
         (down(Down::ResetAfterApplying), Transient, Fate::Lost, true),
@@ -196,8 +199,15 @@ async fn each_fault_shows() {
         let answer = client(&mock, Api::V1_0, timeout).call(None, &ids(&["VI1", "VI2"])).await;
         assert_eq!(answer.outcome, outcome, "{faults:?}: {}", answer.detail);
         assert_eq!(mock.stats().calls, BTreeMap::from([(fate, 1)]), "{faults:?}");
-        let is_reset = matches!(fate, Fate::Reset | Fate::Lost);
-        assert_eq!(answer.detail.contains("connection reset by "), is_reset, "{faults:?}: {}", answer.detail);
+        const SIGNS: [&str; 3] = ["connection reset by ", "truncated: ", "more than 65536 bytes"];
+        let signs: Vec<_> = SIGNS.into_iter().filter(|sign| answer.detail.contains(sign)).collect();
+        let expected = match faults.lose_as {
+            Loss::Reset if matches!(fate, Fate::Reset | Fate::Lost) => &SIGNS[..1],
+            Loss::Reset => &[],
+            Loss::Truncated => &SIGNS[1..2],
+            Loss::Endless => &SIGNS[2..],
+        };
+        assert_eq!(signs, expected, "{faults:?}: {}", answer.detail);
         assert_eq!(mock.deleted().len(), if is_deleted { 2 } else { 0 }, "{faults:?}");
     }
 }

@@ -9,6 +9,7 @@ mod broker_faults;
 mod contract;
 mod dead_letters;
 mod demo;
+mod faults;
 mod namespaces;
 mod observability;
 mod outage;

@@ -24,7 +24,7 @@ fn flags_are_faults() {
                  --bad-id A --bad-id B --bad-prefix C --failing-id D --failing-prefix E --duplicates-answer-0409 \
                  --down reset-after-applying --blocked http-401 --reply-status 302 --reply-calls 1 --reply-applies \
                  --reply-body <html> --reply-header location:/x --fail-next 3 --failure-ratio 0.5 --seed 7 \
-                 --lose-next 4";
+                 --lose-next 4 --lose-as endless";
     let flags: Vec<&str> = flags.split_whitespace().collect();
     let reply = Reply {
         status: 302,
@@ -51,6 +51,7 @@ fn flags_are_faults() {
         failure_ratio: 0.5,
         seed: 7,
         lose_next: 4,
+        lose_as: Loss::Endless,
     };
     assert_eq!(faults(&flags), expected);
 }
