@@ -3,6 +3,9 @@
 CARGO ?= cargo
 # Which RabbitMQ: empty for the one that is found, 4 for a 4.x in a Debian of its own (docs/testing.md, RabbitMQ 4).
 BROKER ?=
+# For `soak`: how long, and whose faults: the seed of an earlier run.
+MINUTES ?= 30
+SEED ?=
 
 on_4 := --config 'target."cfg(unix)".runner = "$(CURDIR)/tests/rabbitmq-4.sh"'
 on_broker := $(if $(BROKER),$(or $(on_$(BROKER)),$(error BROKER is 4 or nothing)))
@@ -22,6 +25,10 @@ test: ## every test; with BROKER=4 on RabbitMQ 4
 test-faults: ## the whole fault matrix, printed as a table: minutes
 	FAULT_MOMENTS=all $(CARGO) test --locked --test integration faults:: -- --include-ignored --nocapture \
 	    --test-threads=2 --skip broker_faults::
+
+soak: ## load, faults and workers that come and go, all at once, for MINUTES=30
+	SOAK_MINUTES=$(MINUTES) SOAK_SEED=$(SEED) $(CARGO) $(on_broker) test --release --locked --test integration -- \
+	    --ignored --exact soak::everything_at_once --nocapture
 
 lint: ## formatting and clippy, warnings refused
 	$(CARGO) fmt --check

@@ -19,6 +19,7 @@ mod provide;
 mod proxy;
 mod rabbitmq;
 mod shell;
+mod soak;
 mod startup;
 mod support;
 mod tls;
