@@ -27,8 +27,9 @@ test-faults: ## the whole fault matrix, printed as a table: minutes
 	    --test-threads=2 --skip broker_faults::
 
 soak: ## load, faults and workers that come and go, all at once, for MINUTES=30
-	SOAK_MINUTES=$(MINUTES) SOAK_SEED=$(SEED) $(CARGO) $(on_broker) test --release --locked --test integration -- \
-	    --ignored --exact soak::everything_at_once --nocapture
+	$(CARGO) build --release --locked
+	SOAK_MINUTES=$(MINUTES) SOAK_SEED=$(SEED) DELETION_WORKER_BINARY=$(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/release/deletion-worker \
+	    $(CARGO) $(on_broker) test --locked --test integration -- --ignored --exact soak::everything_at_once --nocapture
 
 lint: ## formatting and clippy, warnings refused
 	$(CARGO) fmt --check

@@ -98,6 +98,7 @@ fn configure(world: &mut World) {
         ("amqp.single_active_consumer", "false"),
         ("amqp.heartbeat", "5s"),
         ("batch.max_ids", "100"),
+        ("endpoint.connect_timeout", "2s"),
         ("endpoint.timeout", "3s"),
         ("health.release_after", "5s"),
         ("health.probe_max", "1s"),

@@ -24,6 +24,10 @@ pub(super) struct Verdict {
     letters_twice: usize,
     first: Sample,
     last: Sample,
+    /// Its medians, quarter by quarter.
+    quarters: [Sample; 4],
+    /// Whether its growth was judged.
+    long_enough: bool,
     peak: Sample,
     others_peak: Sample,
     /// What is wrong.
@@ -83,6 +87,12 @@ pub(super) async fn settle(soak: Soak) -> Verdict {
         letters_twice: twice.count(),
         first: gauge.samples.first().copied().unwrap_or_default(),
         last: gauge.samples.last().copied().unwrap_or_default(),
+        quarters: [0, 1, 2, 3].map(|quarter| Sample {
+            resident: gauge.median_of_quarter(quarter, |sample| sample.resident),
+            descriptors: gauge.median_of_quarter(quarter, |sample| sample.descriptors),
+            threads: gauge.median_of_quarter(quarter, |sample| sample.threads),
+        }),
+        long_enough: gauge.is_long_enough(),
         peak: Sample {
             resident: most(|sample| sample.resident),
             descriptors: most(|sample| sample.descriptors),
@@ -111,7 +121,11 @@ impl fmt::Display for Verdict {
             ("dead letters", format!("{}, {} of them more than once", self.letters, self.letters_twice)),
             ("the elder at the start", self.first.to_string()),
             ("the elder at the end", self.last.to_string()),
-            ("the elder at most", self.peak.to_string()),
+            ("  in the first quarter", self.quarters[0].to_string()),
+            ("  in the second", self.quarters[1].to_string()),
+            ("  in the third", self.quarters[2].to_string()),
+            ("  in the last", self.quarters[3].to_string()),
+            ("  at most", self.peak.to_string()),
             ("the others at most", self.others_peak.to_string()),
             ("faults", self.faults.values().sum::<u64>().to_string()),
         ] {
@@ -121,7 +135,8 @@ impl fmt::Display for Verdict {
             writeln!(f, "  {times:6}  {fault}")?;
         }
         match self.objections.len() {
-            0 => write!(f, "nothing lost, nothing wrongly dead-lettered, no growth"),
+            0 if self.long_enough => write!(f, "nothing lost, nothing wrongly dead-lettered, no growth"),
+            0 => write!(f, "nothing lost, nothing wrongly dead-lettered; too short to see growth"),
             _ => write!(f, "WRONG: {:#?}", self.objections),
         }
     }

@@ -27,7 +27,9 @@ pub(crate) struct Lines(Arc<Mutex<Vec<String>>>);
 impl Process {
     /// Runs the binary with `arguments`, and `environment` as its only `DELETION_WORKER__*` variables.
     pub(crate) fn start(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_deletion-worker"));
+        // `make soak` names the one that is built for use.
+        let named = std::env::var_os("DELETION_WORKER_BINARY");
+        let mut command = Command::new(named.unwrap_or_else(|| env!("CARGO_BIN_EXE_deletion-worker").into()));
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("DELETION_WORKER__") {
                 command.env_remove(name);
