@@ -1,6 +1,14 @@
 # Everyday commands; `make check` is what CI runs.
 
 CARGO ?= cargo
+# Which RabbitMQ: empty for the one that is found, 4 for a 4.x in a Debian of its own (docs/testing.md, RabbitMQ 4).
+BROKER ?=
+# For `soak`: how long, and whose faults: the seed of an earlier run.
+MINUTES ?= 30
+SEED ?=
+
+on_4 := --config 'target."cfg(unix)".runner = "$(CURDIR)/tests/rabbitmq-4.sh"'
+on_broker := $(if $(BROKER),$(or $(on_$(BROKER)),$(error BROKER is 4 or nothing)))
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-faults lint doc check
@@ -9,14 +17,19 @@ help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  %-12s %s\n' "$$name" "$$text"; done
 
 demo: ## the whole system on this machine: broker, mock endpoint, worker, load
-	$(CARGO) run --release --locked -- demo
+	$(CARGO) $(on_broker) run --release --locked -- demo
 
-test: ## every test
-	$(CARGO) test --locked
+test: ## every test; with BROKER=4 on RabbitMQ 4
+	$(CARGO) $(on_broker) test --locked
 
 test-faults: ## the whole fault matrix, printed as a table: minutes
 	FAULT_MOMENTS=all $(CARGO) test --locked --test integration faults:: -- --include-ignored --nocapture \
 	    --test-threads=2 --skip broker_faults::
+
+soak: ## load, faults and workers that come and go, all at once, for MINUTES=30
+	$(CARGO) build --release --locked
+	SOAK_MINUTES=$(MINUTES) SOAK_SEED=$(SEED) DELETION_WORKER_BINARY=$(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/release/deletion-worker \
+	    $(CARGO) $(on_broker) test --locked --test integration -- --ignored --exact soak::everything_at_once --nocapture
 
 lint: ## formatting and clippy, warnings refused
 	$(CARGO) fmt --check

@@ -52,6 +52,9 @@ pub struct Queue {
     /// With a consumer.
     #[serde(default, rename = "messages_unacknowledged")]
     pub unacked: u64,
+    /// All of them, with those that are kept until the broker has dead-lettered them.
+    #[serde(default)]
+    pub messages: u64,
     /// How many there are.
     #[serde(default)]
     pub consumers: u64,
@@ -121,6 +124,15 @@ impl Management {
     /// Succeeds if the broker serves.
     pub async fn ready(&self) -> Result<()> {
         self.send(Method::GET, &["vhosts"], None).await.map(drop)
+    }
+
+    /// The broker's version, such as `4.0.5`.
+    pub async fn version(&self) -> Result<String> {
+        #[derive(Deserialize)]
+        struct Answer {
+            rabbitmq_version: String,
+        }
+        self.read(Method::GET, &["overview"], None).await.map(|answer: Answer| answer.rabbitmq_version)
     }
 
     /// Creates a virtual host in which our user may do everything.

@@ -19,6 +19,8 @@ mod provide;
 mod proxy;
 mod rabbitmq;
 mod shell;
+mod soak;
 mod startup;
 mod support;
 mod tls;
+mod versions;

@@ -32,12 +32,14 @@ impl Process {
 
     /// The same as arguments of a `wrapper`, which has to turn into it.
     pub(crate) fn start_by(wrapper: &[String], arguments: &[&str], environment: &[(&str, &str)]) -> Self {
-        const BINARY: &str = env!("CARGO_BIN_EXE_deletion-worker");
+        // `make soak` names the one that is built for use.
+        let named = std::env::var_os("DELETION_WORKER_BINARY");
+        let binary = named.unwrap_or_else(|| env!("CARGO_BIN_EXE_deletion-worker").into());
         let mut command = match wrapper {
-            [] => Command::new(BINARY),
+            [] => Command::new(binary),
             [program, before @ ..] => {
                 let mut command = Command::new(program);
-                command.args(before).arg(BINARY);
+                command.args(before).arg(binary);
                 command
             }
         };
