@@ -15,6 +15,7 @@ use tracing_subscriber::fmt::format::{Writer, debug_fn};
 use tracing_subscriber::util::TryInitError;
 
 use crate::config::{Log, LogFormat};
+use crate::text::is_harmful;
 
 /// Why logging could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -72,12 +73,6 @@ pub(crate) fn filter(level: &str) -> Result<EnvFilter, String> {
     // The last directive for a target wins.
     EnvFilter::try_new(format!("{directives},{}", parts.join(",")))
         .map_err(|_| "has a directive that can't be read".to_owned())
-}
-
-/// Whether `char` could end a line, speak to a terminal, or change the order in which others are read.
-pub(crate) fn is_harmful(char: char) -> bool {
-    char.is_control()
-        || matches!(char, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
 }
 
 /// A format that is decided upon.
