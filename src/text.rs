@@ -42,6 +42,24 @@ pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
+/// A JSON `text` with the harmful characters in its strings in their `\u` form; line ends between values stay.
+pub(crate) fn harmless_json(text: &str) -> Cow<'_, str> {
+    // Outside ASCII a JSON text has nothing but strings, and inside strings no control character of ASCII but DEL.
+    let is_escaped = |char| is_harmful(char) && char != '\n';
+    if !text.contains(is_escaped) {
+        return Cow::Borrowed(text);
+    }
+    let mut escaped = String::with_capacity(text.len() + 16);
+    for char in text.chars() {
+        if is_escaped(char) {
+            escaped.push_str(&format!("\\u{:04x}", u32::from(char)));
+        } else {
+            escaped.push(char);
+        }
+    }
+    Cow::Owned(escaped)
+}
+
 /// `text` with `***` for each `secret` in it, be it as it is or as JSON writes it in a string.
 pub(crate) fn hushed<'a>(text: &'a str, secret: &str) -> Cow<'a, str> {
     let written = serde_json::Value::from(secret).to_string();
