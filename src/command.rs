@@ -247,21 +247,25 @@ fn presentable(text: &str) -> String {
     text.split('\n').map(harmless).collect::<Vec<_>>().join("\n")
 }
 
-/// An `error` that doesn't repeat what may be a secret: the value of an option that there isn't, or one that stands
-/// alone because `=` was forgotten.
+/// An `error` that doesn't repeat what may be a secret: the value of an option that there isn't, one that stands alone
+/// because `=` was forgotten, a URL's password.
 fn discreet(mut error: clap::Error) -> clap::Error {
-    let Some(ContextValue::String(argument)) = error.get(ContextKind::InvalidArg) else { return error };
-    if error.kind() != ErrorKind::UnknownArgument {
-        return error;
+    let is_unknown = error.kind() == ErrorKind::UnknownArgument;
+    for kind in [ContextKind::InvalidArg, ContextKind::InvalidValue, ContextKind::InvalidSubcommand] {
+        let Some(ContextValue::String(text)) = error.get(kind) else { continue };
+        let shown = match text.split_once('=') {
+            Some((name, _)) if is_unknown => format!("{}=***", harmless(name)),
+            Some(_) | None if text.contains('@') => "***".to_owned(),
+            Some(_) | None if text.starts_with('-') || !is_unknown => harmless(text).into_owned(),
+            Some(_) | None => "***".to_owned(),
+        };
+        error.insert(kind, ContextValue::String(shown));
     }
-    let shown = match argument.split_once('=') {
-        Some((name, _)) => format!("{}=***", harmless(name)),
-        None if argument.starts_with('-') => harmless(argument).into_owned(),
-        None => "***".to_owned(),
-    };
-    error.insert(ContextKind::InvalidArg, ContextValue::String(shown));
-    // A tip may quote it once more.
-    error.remove(ContextKind::SuggestedArg);
+    if is_unknown {
+        // A tip may quote it once more.
+        error.remove(ContextKind::SuggestedArg);
+        error.remove(ContextKind::TrailingArg);
+    }
     error
 }
 

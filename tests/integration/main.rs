@@ -17,6 +17,7 @@ mod processes;
 mod provide;
 mod proxy;
 mod rabbitmq;
+mod security;
 mod shell;
 mod startup;
 mod support;
