@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use compact_str::CompactString;
 
-use crate::text::cut;
+use crate::text::{cut, harmless};
 
 pub use class::{Body, KNOWN_CODES, classify, code_label};
 
@@ -42,7 +42,8 @@ pub enum Rejection {
 pub struct Answer {
     /// Its class.
     pub outcome: Outcome,
-    /// The body's `code`, as text, where there was one.
+    /// The body's `code`, as text, where there was one: harmless, and at most 64 bytes. The documented ones have 3
+    /// or 4 characters.
     pub code: Option<CompactString>,
     /// The HTTP status, where there was an answer.
     pub http_status: Option<u16>,
@@ -53,6 +54,8 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// The longest [`Self::code`].
+    pub const CODE_BYTES_MAX: usize = 64;
     /// The longest [`Self::detail`].
     pub const DETAIL_BYTES_MAX: usize = 256;
 
@@ -64,7 +67,7 @@ impl Answer {
             code: None,
             http_status: None,
             retry_after: None,
-            detail: cut(detail, Self::DETAIL_BYTES_MAX).to_owned(),
+            detail: cut(&harmless(detail), Self::DETAIL_BYTES_MAX).to_owned(),
         }
     }
 }

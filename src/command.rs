@@ -12,10 +12,12 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory as _, FromArgMatches as _};
 use indicatif::{ProgressState, ProgressStyle};
 
 use crate::config::{Config, Loaded, Need, Problems};
+use crate::text::harmless;
 use crate::worker;
 
 /// Exit code for what trying again won't mend.
@@ -137,10 +139,10 @@ pub enum Failure {
     #[error("bad configuration:\n{0}")]
     Configuration(#[from] Problems),
     /// Arguments that make no sense, as only looking closer shows.
-    #[error("{0}")]
+    #[error("{}", presentable(.0))]
     Usage(String),
     /// What trying again won't mend.
-    #[error("{0:#}")]
+    #[error("{}", presentable(&format!("{:#}", .0)))]
     Fault(#[from] anyhow::Error),
 }
 
@@ -148,7 +150,7 @@ impl Cli {
     /// Reads the process's arguments; bad ones, and the wish for help, end the process.
     #[must_use]
     pub fn parse() -> Self {
-        let matches = Self::definition().get_matches();
+        let matches = Self::definition().try_get_matches().unwrap_or_else(|error| discreet(error).exit());
         let mut cli = Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
         let mut level = &matches;
         while let Some((_, deeper)) = level.subcommand() {
@@ -238,6 +240,33 @@ impl From<publish::Failure> for Failure {
             publish::Failure::Fault(sentence) => Self::Fault(anyhow::Error::msg(sentence)),
         }
     }
+}
+
+/// A failure's text without what a terminal may act upon; some have several lines.
+fn presentable(text: &str) -> String {
+    text.split('\n').map(harmless).collect::<Vec<_>>().join("\n")
+}
+
+/// An `error` that doesn't repeat what may be a secret: the value of an option that there isn't, one that stands alone
+/// because `=` was forgotten, a URL's password.
+fn discreet(mut error: clap::Error) -> clap::Error {
+    let is_unknown = error.kind() == ErrorKind::UnknownArgument;
+    for kind in [ContextKind::InvalidArg, ContextKind::InvalidValue, ContextKind::InvalidSubcommand] {
+        let Some(ContextValue::String(text)) = error.get(kind) else { continue };
+        let shown = match text.split_once('=') {
+            Some((name, _)) if is_unknown => format!("{}=***", harmless(name)),
+            Some(_) | None if text.contains('@') => "***".to_owned(),
+            Some(_) | None if text.starts_with('-') || !is_unknown => harmless(text).into_owned(),
+            Some(_) | None => "***".to_owned(),
+        };
+        error.insert(kind, ContextValue::String(shown));
+    }
+    if is_unknown {
+        // A tip may quote it once more.
+        error.remove(ContextKind::SuggestedArg);
+        error.remove(ContextKind::TrailingArg);
+    }
+    error
 }
 
 /// A progress bar's style from an indicatif template, which may name the `rate`: whole units a second.

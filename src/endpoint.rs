@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
-use reqwest::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, Response};
 use url::Url;
 
@@ -72,17 +72,18 @@ impl Client {
             Err(error) => return Answer::lost(&format!("was not called: {error}")),
         };
         let (method, url) = self.target(namespace);
+        let token = self.token.header();
         let mut request = self
             .http
             .request(method, url)
-            .header(AUTHORIZATION, self.token.header())
+            .header(AUTHORIZATION, token.clone())
             .header(CONTENT_TYPE, "application/json")
             .body(body);
         if !self.trust.keeps(Instant::now()) {
             request = request.header(CONNECTION, "close");
         }
         match request.send().await {
-            Ok(response) => self.read(response).await,
+            Ok(response) => self.read(response, &token).await,
             Err(error) => {
                 if failure::is_ended(&error) {
                     self.trust.ended(Instant::now());
@@ -105,7 +106,8 @@ impl Client {
         }
     }
 
-    async fn read(&self, mut response: Response) -> Answer {
+    /// Reads the answer to a call that was made with `token`; there may be another one by now.
+    async fn read(&self, mut response: Response, token: &HeaderValue) -> Answer {
         let status = response.status().as_u16();
         let retry_after = response
             .headers()
@@ -124,35 +126,8 @@ impl Client {
                 }
             }
         };
-        let classify = |body| classify(status, body, retry_after, &self.endpoint.success_codes);
-        let answer = classify(body);
-        match masked(&bytes, self.token.header().as_bytes()) {
-            // It is judged by what it said, and quoted without our secret.
-            Some(masked) if matches!(body, Body::Whole(_)) => {
-                let Answer { code, detail, .. } = classify(Body::Whole(&masked));
-                Answer { code, detail, ..answer }
-            }
-            Some(_) | None => answer,
-        }
+        classify(status, body, retry_after, &self.endpoint.success_codes, token.to_str().ok())
     }
-}
-
-/// `bytes` with each `secret` in them replaced, if there is one: what an endpoint says goes into logs and dead
-/// letters, and it may say back what it was sent.
-fn masked(bytes: &[u8], secret: &[u8]) -> Option<Vec<u8>> {
-    let find = |bytes: &[u8]| bytes.windows(secret.len()).position(|window| window == secret);
-    let mut masked = Vec::new();
-    let mut rest = bytes;
-    while let Some(place) = find(rest) {
-        masked.extend_from_slice(&rest[..place]);
-        masked.extend_from_slice(b"***");
-        rest = &rest[place + secret.len()..];
-    }
-    if rest.len() == bytes.len() {
-        return None;
-    }
-    masked.extend_from_slice(rest);
-    Some(masked)
 }
 
 #[cfg(test)]

@@ -7,14 +7,17 @@ use std::fmt::{self, Write as _};
 use std::io::{self, IsTerminal as _, Write};
 
 use tracing::field::Field;
+use tracing::{Level, Metadata};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::field::MakeExt as _;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::filter::{LevelFilter, filter_fn};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::fmt::format::{Writer, debug_fn};
+use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::TryInitError;
 
 use crate::config::{Log, LogFormat};
+use crate::text::{harmless_json, is_harmful};
 
 /// Why logging could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -74,10 +77,10 @@ pub(crate) fn filter(level: &str) -> Result<EnvFilter, String> {
         .map_err(|_| "has a directive that can't be read".to_owned())
 }
 
-/// Whether `char` could end a line, speak to a terminal, or change the order in which others are read.
-pub(crate) fn is_harmful(char: char) -> bool {
-    char.is_control()
-        || matches!(char, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+/// Whether an event may be logged at all: at this level lapin shows every frame, the one with our password included.
+fn is_fit(event: &Metadata<'_>) -> bool {
+    let is_wire = ["lapin", "amq_protocol"].iter().any(|library| event.target().starts_with(library));
+    !is_wire || *event.level() < Level::TRACE
 }
 
 /// A format that is decided upon.
@@ -106,7 +109,8 @@ where
                 .with_ansi(is_coloured)
                 .fmt_fields(debug_fn(write_field).delimited(" "))
                 .with_writer(writer)
-                .finish(),
+                .finish()
+                .with(filter_fn(is_fit)),
         ),
         Style::Json => Box::new(
             builder
@@ -114,7 +118,8 @@ where
                 .flatten_event(true)
                 .with_current_span(false)
                 .with_writer(JsonLines(writer))
-                .finish(),
+                .finish()
+                .with(filter_fn(is_fit)),
         ),
     }
 }
@@ -143,8 +148,7 @@ impl fmt::Write for Escaped<'_, '_> {
     }
 }
 
-/// Makes writers that escape what JSON itself does not: outside ASCII a JSON text has nothing but strings, so each
-/// such character may be replaced by its `\u` form.
+/// Makes writers that escape what JSON itself does not.
 struct JsonLines<M>(M);
 
 /// A writer of [`JsonLines`].
@@ -162,19 +166,7 @@ impl<W: Write> Write for JsonLine<W> {
     /// Takes `line` as a whole, which is how events are written.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         let text = String::from_utf8_lossy(line);
-        let is_escaped = |char| is_harmful(char) && char != '\n';
-        if !text.contains(is_escaped) {
-            return self.0.write_all(line).map(|()| line.len());
-        }
-        let mut escaped = String::with_capacity(text.len() + 16);
-        for char in text.chars() {
-            if is_escaped(char) {
-                escaped.push_str(&format!("\\u{:04x}", u32::from(char)));
-            } else {
-                escaped.push(char);
-            }
-        }
-        self.0.write_all(escaped.as_bytes()).map(|()| line.len())
+        self.0.write_all(harmless_json(&text).as_bytes()).map(|()| line.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -14,6 +14,7 @@ use tokio::time::timeout;
 use super::pulse::{Beat, Pulse};
 use super::{Limits, Question, Readiness};
 use crate::metrics::Metrics;
+use crate::text::{harmless, harmless_json};
 
 struct Sources {
     metrics: Arc<Metrics>,
@@ -61,7 +62,7 @@ async fn show_health(State(sources): State<Arc<Sources>>) -> Response {
 async fn show_readiness(State(sources): State<Arc<Sources>>) -> Response {
     match &*sources.readiness.borrow() {
         Readiness::Ready => "ready\n".into_response(),
-        Readiness::NotReady(reason) => unavailable(format!("not ready: {reason}\n")),
+        Readiness::NotReady(reason) => unavailable(format!("not ready: {}\n", harmless(reason))),
     }
 }
 
@@ -74,7 +75,8 @@ async fn show_status(State(sources): State<Arc<Sources>>) -> Response {
     match timeout(sources.limits.answer, status).await {
         Ok(Some(status)) => {
             let json = serde_json::to_string_pretty(&status).expect("a status has no keys but strings");
-            ([(CONTENT_TYPE, "application/json")], json + "\n").into_response()
+            let json = harmless_json(&json).into_owned() + "\n";
+            ([(CONTENT_TYPE, "application/json")], json).into_response()
         }
         Ok(None) => unavailable("the event loop has ended\n".into()),
         Err(_) => {

@@ -109,6 +109,9 @@ fn readiness_follows_the_worker_and_says_why_not() {
     assert_eq!(bench.get("/readyz"), (200, "ready\n".into()));
     bench.readiness.send_replace(Readiness::NotReady("connecting to the broker".into()));
     assert_eq!(bench.get("/readyz"), (503, "not ready: connecting to the broker\n".into()));
+    // Brokers have words of their own.
+    bench.readiness.send_replace(Readiness::NotReady("refused:\n\u{1b}[31mready\u{9b}".into()));
+    assert_eq!(bench.get("/readyz"), (503, "not ready: refused:\\n\\u{1b}[31mready\\u{9b}\n".into()));
 }
 
 #[test]

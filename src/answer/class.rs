@@ -5,9 +5,11 @@
 
 use std::time::Duration;
 
+use compact_str::CompactString;
+
 use super::reply;
 use super::{Answer, Outcome, Rejection};
-use crate::text::{Shown, cut};
+use crate::text::{Shown, cut, harmless, hushed};
 
 /// The codes that have a meaning of their own, and are label values of `endpoint_response_codes_total`.
 pub const KNOWN_CODES: [&str; 19] = [
@@ -33,13 +35,16 @@ impl Body<'_> {
 
 /// Puts an answer into its class.
 ///
-/// `retry_after` is the header's value, whatever the status; on all but a success it means throttled.
+/// `retry_after` is the header's value, whatever the status; on all but a success it means throttled. What the
+/// endpoint says goes into logs and dead letters, and it may say back the `secret` it was sent: it is judged by its
+/// words, and quoted without the secret.
 #[must_use]
 pub fn classify(
     status: u16,
     body: Body<'_>,
     retry_after: Option<Duration>,
     success_codes: &[String],
+    secret: Option<&str>,
 ) -> Answer {
     let code = match body {
         Body::Whole(bytes) => reply::code(bytes),
@@ -64,7 +69,12 @@ pub fn classify(
         Some(_) if outcome != Outcome::Deleted => Outcome::Throttled,
         Some(_) | None => outcome,
     };
-    let detail = detail(status, body, code.as_deref(), outcome, retry_after);
+    let quote = |text: &str| hushed(text, secret.unwrap_or_default()).into_owned();
+    let code = code.map(|code| {
+        let code = quote(&code);
+        CompactString::from(cut(&harmless(&code), Answer::CODE_BYTES_MAX))
+    });
+    let detail = detail(status, body, code.as_deref(), outcome, retry_after, quote);
     Answer { outcome, code, http_status: Some(status), retry_after, detail }
 }
 
@@ -128,24 +138,26 @@ fn detail(
     code: Option<&str>,
     outcome: Outcome,
     retry_after: Option<Duration>,
+    quote: impl Fn(&str) -> String,
 ) -> String {
     let mut detail = match code {
-        Some(code) => format!("answered code {} with HTTP {status}", Shown(code)),
+        // Harmless already.
+        Some(code) => format!("answered code `{code}` with HTTP {status}"),
         None => format!("answered HTTP {status}"),
     };
     match body {
         Body::Whole(bytes) if outcome != Outcome::Deleted => match (reply::msg(bytes), code) {
-            (Some(msg), Some(_)) => detail += &format!(": {}", Shown(&msg)),
+            (Some(msg), Some(_)) => detail += &format!(": {}", Shown(&quote(&msg))),
             (_, Some(_)) => {}
             (_, None) if bytes.is_empty() => detail += " with an empty body",
             (_, None) => {
-                let start = String::from_utf8_lossy(&bytes[..bytes.len().min(Answer::DETAIL_BYTES_MAX)]);
-                detail += &format!(" with a body that is not the documented JSON: {}", Shown(&start));
+                let text = quote(&String::from_utf8_lossy(bytes));
+                detail += &format!(" with a body that is not the documented JSON: {}", Shown(&text));
             }
         },
         Body::Whole(_) => {}
         Body::TooLong => detail += &format!(" with a body of more than {} bytes", Body::BYTES_MAX),
-        Body::Broken(how) => detail += &format!(", but its body broke off: {how}"),
+        Body::Broken(how) => detail += &format!(", but its body broke off: {}", harmless(how)),
     }
     // Last in writing, but not to be cut.
     let wait = retry_after.map(|wait| format!(" (Retry-After: {} s)", wait.as_secs())).unwrap_or_default();

@@ -6,8 +6,6 @@ use compact_str::{CompactString, ToCompactString};
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, Visitor};
 
-use crate::text::cut;
-
 /// A reply's `code`, as text: the newer API family answers with an integer.
 pub(super) fn code(body: &[u8]) -> Option<CompactString> {
     #[derive(Deserialize)]
@@ -34,11 +32,6 @@ pub(super) fn msg(body: &[u8]) -> Option<String> {
 
 struct Code(CompactString);
 
-impl Code {
-    /// What is kept of a code. The documented ones have 3 or 4 characters.
-    const BYTES_MAX: usize = 64;
-}
-
 impl<'de> Deserialize<'de> for Code {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_any(CodeVisitor)
@@ -55,7 +48,7 @@ impl Visitor<'_> for CodeVisitor {
     }
 
     fn visit_str<E: Error>(self, code: &str) -> Result<Code, E> {
-        Ok(Code(cut(code, Code::BYTES_MAX).into()))
+        Ok(Code(code.into()))
     }
 
     fn visit_u64<E: Error>(self, code: u64) -> Result<Code, E> {

@@ -7,7 +7,7 @@ const DUPLICATE: Outcome = Rejected(Rejection::Duplicate);
 const TOO_LARGE: Outcome = Rejected(Rejection::TooLarge);
 
 fn classified(status: u16, body: &str) -> Answer {
-    classify(status, Body::Whole(body.as_bytes()), None, &["0000".to_owned()])
+    classify(status, Body::Whole(body.as_bytes()), None, &["0000".to_owned()], None)
 }
 
 #[track_caller]
@@ -68,10 +68,18 @@ fn codes_with_http_2xx_decide() {
 fn success_codes_are_compared_as_text() {
     let codes = ["0000".to_owned(), "200".to_owned()];
     for body in [r#"{"code":200}"#, r#"{"code":"200"}"#, r#"{"code":"0000"}"#] {
-        assert_eq!(classify(200, Body::Whole(body.as_bytes()), None, &codes).outcome, Deleted, "{body}");
+        assert_eq!(
+            classify(200, Body::Whole(body.as_bytes()), None, &codes, None).outcome,
+            Deleted,
+            "{body}"
+        );
     }
     for body in [r#"{"code":0}"#, r#"{"code":"0"}"#, r#"{"code":"0000 "}"#, r#"{"code":""}"#] {
-        assert_eq!(classify(200, Body::Whole(body.as_bytes()), None, &codes).outcome, Transient, "{body}");
+        assert_eq!(
+            classify(200, Body::Whole(body.as_bytes()), None, &codes, None).outcome,
+            Transient,
+            "{body}"
+        );
     }
 }
 
@@ -109,9 +117,9 @@ fn http_2xx_without_the_documented_json_is_blocked() {
         check(200, body, Blocked);
         assert_eq!(classified(200, body).code, None, "{body}");
     }
-    assert_eq!(classify(200, Body::Whole(b"\xff{}"), None, &[]).outcome, Blocked);
-    assert_eq!(classify(200, Body::TooLong, None, &[]).outcome, Blocked);
-    assert_eq!(classify(200, Body::Broken("reset"), None, &[]).outcome, Transient);
+    assert_eq!(classify(200, Body::Whole(b"\xff{}"), None, &[], None).outcome, Blocked);
+    assert_eq!(classify(200, Body::TooLong, None, &[], None).outcome, Blocked);
+    assert_eq!(classify(200, Body::Broken("reset"), None, &[], None).outcome, Transient);
 }
 
 #[test]
@@ -135,7 +143,7 @@ fn every_other_status_has_a_class() {
         for body in ["", "<html>", "[]", r#"{"code":"1234"}"#, r#"{"code":"0000"}"#] {
             check(status, body, outcome);
         }
-        assert_eq!(classify(status, Body::TooLong, None, &[]).outcome, outcome);
+        assert_eq!(classify(status, Body::TooLong, None, &[], None).outcome, outcome);
     }
 }
 
@@ -183,7 +191,11 @@ fn what_a_broken_body_would_have_said_is_not_held_against_the_messages() {
         (429, Throttled),
     ];
     for (status, outcome) in rows {
-        assert_eq!(classify(status, Body::Broken("reset"), None, &[]).outcome, outcome, "HTTP {status}");
+        assert_eq!(
+            classify(status, Body::Broken("reset"), None, &[], None).outcome,
+            outcome,
+            "HTTP {status}"
+        );
     }
 }
 
@@ -200,11 +212,11 @@ fn retry_after_means_throttled_on_all_but_success() {
         (413, ""),
         (503, ""),
     ] {
-        let answer = classify(status, Body::Whole(body.as_bytes()), wait, &codes);
+        let answer = classify(status, Body::Whole(body.as_bytes()), wait, &codes, None);
         assert_eq!((answer.outcome, answer.retry_after), (Throttled, wait), "HTTP {status} {body}");
         assert!(answer.detail.contains("Retry-After: 7 s"), "{}", answer.detail);
     }
-    let answer = classify(200, Body::Whole(br#"{"code":"0000"}"#), wait, &codes);
+    let answer = classify(200, Body::Whole(br#"{"code":"0000"}"#), wait, &codes, None);
     assert_eq!((answer.outcome, answer.retry_after), (Deleted, wait));
 }
 
@@ -221,11 +233,28 @@ fn details_say_what_happened() {
         assert_eq!(classified(status, body).detail, detail);
     }
     let long = format!(r#"{{"code":"{0}","msg":"{0}"}}"#, "\u{202e}".repeat(5000));
-    let answer = classify(200, Body::Whole(long.as_bytes()), Some(Duration::MAX), &[]);
+    let answer = classify(200, Body::Whole(long.as_bytes()), Some(Duration::MAX), &[], None);
     assert!(answer.detail.len() <= Answer::DETAIL_BYTES_MAX, "{}", answer.detail.len());
     assert!(answer.detail.ends_with("(Retry-After: 18446744073709551615 s)"), "{}", answer.detail);
     assert!(answer.code.expect("a code").len() <= 64);
     assert!(Answer::lost(&"ä".repeat(500)).detail.len() <= Answer::DETAIL_BYTES_MAX);
+}
+
+#[test]
+fn nothing_that_is_quoted_can_break_a_line() {
+    let body = r#"{"code":"a\nb\u001b[2J\u009b\u2028\u202e","msg":"c\nd"}"#;
+    let answer = classify(400, Body::Whole(body.as_bytes()), None, &[], None);
+    assert_eq!(answer.code.as_deref(), Some(r"a\nb\u{1b}[2J\u{9b}\u{2028}\u{202e}"));
+    assert!(answer.detail.ends_with(r": `c\nd`"), "{}", answer.detail);
+    let broken = classify(200, Body::Broken("reset\n\u{9b}"), None, &[], None);
+    let lost = Answer::lost("reset\n\u{9b}");
+    for Answer { detail, .. } in [answer, broken, lost] {
+        assert!(!detail.contains(crate::text::is_harmful), "{detail:?}");
+    }
+    // A code is compared as it was sent, whole.
+    let long = format!(r#"{{"code":"{}"}}"#, "a".repeat(65));
+    let cut = ["a".repeat(64)];
+    assert_eq!(classify(200, Body::Whole(long.as_bytes()), None, &cut, None).outcome, Transient);
 }
 
 #[test]

@@ -90,7 +90,7 @@ fn judge(answer: &str) -> anyhow::Result<String> {
 }
 
 fn first_line(body: &str) -> String {
-    body.lines().next().unwrap_or_default().replace(crate::log::is_harmful, "?")
+    body.lines().next().unwrap_or_default().replace(crate::text::is_harmful, "?")
 }
 
 fn admin_url(text: &str) -> Result<Url, String> {

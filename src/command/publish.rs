@@ -17,6 +17,7 @@ use crate::broker::press::{BARRIER_MAX, Letter, Press, Unplaced, barrier_len};
 use crate::broker::topology::{self, Names};
 use crate::config::{Amqp, Config};
 use crate::id::{Id, Namespace};
+use crate::text::harmless;
 
 /// How long the broker may be away.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
@@ -342,6 +343,6 @@ fn report_skipped(out: &mut impl Write, problems: &Problems) -> Result<(), Failu
 }
 
 fn report(out: &mut impl Write, sentence: &str) -> Result<(), Failure> {
-    writeln!(out, "{sentence}")
+    writeln!(out, "{}", harmless(sentence))
         .map_err(|error| Failure::Fault(format!("failed to write the summary: {error}")))
 }

@@ -81,5 +81,5 @@ impl fmt::Display for Problems {
 
 /// `text` as it is, or escaped if it could break the line or the terminal.
 pub(super) fn harmless(text: &str) -> String {
-    if text.chars().any(crate::log::is_harmful) { quote(text) } else { text.to_owned() }
+    if text.chars().any(crate::text::is_harmful) { quote(text) } else { text.to_owned() }
 }

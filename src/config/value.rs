@@ -182,7 +182,7 @@ pub(super) fn quote(text: &str) -> String {
     for char in text.chars() {
         match char {
             '"' | '\\' => quoted.extend(['\\', char]),
-            _ if crate::log::is_harmful(char) => quoted.push_str(&format!("\\u{:04X}", u32::from(char))),
+            _ if crate::text::is_harmful(char) => quoted.push_str(&format!("\\u{:04X}", u32::from(char))),
             _ => quoted.push(char),
         }
     }

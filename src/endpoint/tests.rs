@@ -58,6 +58,22 @@ async fn a_token_that_is_said_back_goes_no_further() {
     assert_eq!(answer.code.as_deref(), Some("***"));
     assert!(answer.detail.contains("bad token ***, really ***"), "{answer:?}");
     assert!(!format!("{answer:?}").contains(TOKEN), "{answer:?}");
+    // However JSON writes it, in whatever JSON, and as a code that is too long to keep.
+    let secret = r#"mai"\"#.repeat(40);
+    let said = serde_json::Value::from(secret.as_str()).to_string();
+    for body in [
+        format!(r#"{{"code":{said},"msg":{said}}}"#),
+        format!(r#"{{"error":{said}}}"#),
+        format!("<p>{secret}</p>"),
+        format!(r#"{{"code":"\u{:04x}{}}}"#, u32::from('m'), &said[2..]),
+    ] {
+        let server = Server::start([Reply::Send(json("400", "", &body))]).await;
+        let mut endpoint = at(server.addr);
+        endpoint.token = Some(SecretSource::Value(Secret::new(secret.as_str())));
+        let answer = call(&endpoint).await;
+        assert!(answer.detail.contains("***") && !answer.detail.contains("mai"), "{answer:?}");
+        assert!(!format!("{answer:?}").contains("mai"), "{answer:?}");
+    }
     // Even a token that looks like a part of every answer.
     let server = Server::start([ok()]).await;
     let mut endpoint = at(server.addr);

@@ -278,3 +278,32 @@ impl Items {
         &self.items[key.index as usize]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Lets `id` be asked for and removed in `namespace`; where its slot is.
+    fn pass(items: &mut Items, namespace: &str, id: &str) -> Slot {
+        let slot = items.slot(Namespace::new(namespace).ok().as_ref());
+        let joined = items.join(slot, Id::new(id).expect("fit"), Tag(1), false, Time::default());
+        let Joined::New(key) = joined else { panic!("{joined:?}") };
+        items.remove(key);
+        slot
+    }
+
+    #[test]
+    fn namespaces_that_nobody_uses_any_more_take_no_room() {
+        let mut items = Items::new(0, 7);
+        let first = pass(&mut items, "n0", "a");
+        for n in 1..100 {
+            assert_eq!(pass(&mut items, &format!("n{n}"), "a"), first);
+        }
+        // Not before the last of its items is gone.
+        let slot = items.slot(Namespace::new("kept").ok().as_ref());
+        items.join(slot, Id::new("a").expect("fit"), Tag(1), false, Time::default());
+        assert_eq!(pass(&mut items, "kept", "b"), slot);
+        assert_ne!(pass(&mut items, "other", "a"), slot);
+        assert_eq!(items.namespace(slot).map(Namespace::as_str), Some("kept"));
+    }
+}

@@ -2,6 +2,7 @@
 
 mod batching;
 mod bench;
+mod charging;
 mod draining;
 mod epochs;
 mod health;
@@ -11,3 +12,4 @@ mod release;
 mod settling;
 mod simulation;
 mod splitting;
+mod trials;

@@ -116,6 +116,18 @@ fn libraries_are_quiet_unless_they_are_named() {
     assert_eq!(own, ["hyper error", "rustls warn", "own error", "own info", "own debug"]);
 }
 
+#[test]
+fn frames_are_never_logged() {
+    let text = logged(Style::Text, false, "lapin=trace,amq_protocol=trace,trace", || {
+        tracing::trace!(target: "lapin::io_loop", "frame with a password");
+        tracing::trace!(target: "amq_protocol_tcp", "uri with a password");
+        debug!(target: "lapin::channels", "create channel");
+        tracing::trace!("own trace");
+    });
+    assert!(!text.contains("password"), "{text}");
+    assert!(text.contains("create channel") && text.contains("own trace"), "{text}");
+}
+
 /// Installs the real thing, for which this must be a process of its own.
 #[test]
 #[ignore = "run by the tests below, as a process of its own"]

@@ -24,7 +24,7 @@ impl<'de> Shape<'de> for Event {
     fn object<A: MapAccess<'de>>(self, mut members: A) -> Result<Request, A::Error> {
         let mut names = Names::default();
         let mut request = None;
-        while let Some(name) = names.next(&mut members)? {
+        while let Some(name) = names.next(Place::BODY, &mut members)? {
             match name.as_ref() {
                 "specversion" => members.next_value_seed(Seed(Version))?,
                 "id" => members.next_value_seed(Seed(Attribute("id")))?,

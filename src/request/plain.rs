@@ -34,7 +34,7 @@ impl<'de> Shape<'de> for Plain {
         let mut names = Names::default();
         let (mut one, mut many, mut namespace) = (None, None, None);
         let mut origin = Origin::default();
-        while let Some(name) = names.next(&mut members)? {
+        while let Some(name) = names.next(place, &mut members)? {
             match name.as_ref() {
                 "videoNo" => {
                     one = Some(members.next_value_seed(Seed(OneId(place.member("videoNo"))))?);

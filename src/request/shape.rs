@@ -126,17 +126,25 @@ impl<'de, S: Shape<'de>> Visitor<'de> for Seed<S> {
     }
 }
 
+/// Members that an object may have: all their names are kept until its end, and a few KiB, compressed, may hold
+/// millions.
+pub(super) const MEMBERS_MAX: usize = 1000;
+
 /// The names of an object's members, borrowed from the body where they hold no escapes.
 #[derive(Default)]
 pub(super) struct Names<'de>(SmallVec<[Cow<'de, str>; 4]>);
 
 impl<'de> Names<'de> {
-    /// The next member's name; its value has to be taken next.
+    /// The name of the next member of `object`; its value has to be taken next.
     pub(super) fn next<A: MapAccess<'de>>(
         &mut self,
+        object: Place,
         members: &mut A,
     ) -> Result<Option<&Cow<'de, str>>, A::Error> {
         let Some(name) = members.next_key_seed(Name)? else { return Ok(None) };
+        if self.0.len() == MEMBERS_MAX {
+            return Err(A::Error::custom(format_args!("{object} has more than {MEMBERS_MAX} members")));
+        }
         self.0.push(name);
         Ok(self.0.last())
     }

@@ -76,8 +76,16 @@ fn plain_cases() -> Vec<(String, Option<&'static str>)> {
     .chain([
         (format!(r#"["{}"]"#, "ä".repeat(128)), None),
         (format!(r#"["{long}"]"#), Some("[0] has 129 characters, more than 128")),
+        (crowd(1000), None),
+        (crowd(1001), Some("the body has more than 1000 members")),
     ])
     .collect()
+}
+
+/// A request with so many members.
+fn crowd(members: usize) -> String {
+    let others: String = (1..members).map(|n| format!(r#""{n}":0,"#)).collect();
+    format!(r#"{{{others}"videoNo":"VI1"}}"#)
 }
 
 fn event_cases() -> Vec<(String, Option<&'static str>)> {
@@ -95,6 +103,7 @@ fn event_cases() -> Vec<(String, Option<&'static str>)> {
         (with(r#","data":"VI1""#), Some("data is a string, expected an object or a list")),
         (with(r#","data":[]"#), Some("data is an empty list")),
         (with(r#","data":["VI1",2]"#), Some("data[1] is a number, expected a string")),
+        (with(&format!(r#","data":{}"#, crowd(1001))), Some("data has more than 1000 members")),
         (with(r#","data":{}"#), Some("data has neither videoNo nor videoNos")),
         (with(r#","data":{"videoNos":["a b"]}"#), Some("data.videoNos[0] has white space at character 1")),
         (with(r#","data_base64":"e30=""#), Some("data_base64 is not supported, expected data")),

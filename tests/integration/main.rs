@@ -18,6 +18,7 @@ mod processes;
 mod provide;
 mod proxy;
 mod rabbitmq;
+mod security;
 mod shell;
 mod soak;
 mod startup;

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use super::Failure;
 use crate::id::{CHARS_MAX, Id};
+use crate::text::harmless;
 
 /// The longest line that can hold an ID, and one byte more that tells that it doesn't.
 const LINE_BYTES_MAX: usize = CHARS_MAX * 4 + 1;
@@ -65,7 +66,7 @@ impl Source {
         if file == Some(Path::new("-")) {
             parts.push(keep("standard input", &mut io::stdin().lock())?);
         } else if let Some(path) = file {
-            let name = path.display().to_string();
+            let name = harmless(&path.to_string_lossy()).into_owned();
             let mut opened = File::open(path).map_err(|error| unreadable(&name, &error))?;
             let regular = opened.metadata().map_err(|error| unreadable(&name, &error))?.is_file();
             let part = if regular { Part::File(path.to_owned()) } else { keep(&name, &mut opened)? };
@@ -142,7 +143,7 @@ impl Part {
             Self::Kept { name, lines } => Ok((name, Box::new(Cursor::new(lines)))),
             Self::File(path) => {
                 let file = BufReader::with_capacity(1 << 16, File::open(&path)?);
-                Ok((format!("{} line", path.display()), Box::new(file)))
+                Ok((format!("{} line", harmless(&path.to_string_lossy())), Box::new(file)))
             }
         }
     }

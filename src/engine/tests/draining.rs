@@ -1,6 +1,8 @@
 //! The way out: what is open is sent, what is under way is awaited, the rest goes back, all within the grace.
 
-use super::bench::{Bench, blocked, deleted, rejected, transient};
+use std::time::Duration;
+
+use super::bench::{Bench, blocked, deleted, rejected, throttled, transient};
 
 #[test]
 fn an_idle_worker_leaves_as_soon_as_its_consumer_is_cancelled() {
@@ -167,5 +169,53 @@ fn a_dry_run_holds_everything_and_gives_it_back() {
     bench.expect(&["cancel"]);
     bench.cancelled();
     bench.expect(&["give back ..3", "drained"]);
+    bench.done();
+}
+
+#[test]
+fn a_call_that_may_leave_within_the_grace_is_waited_for() {
+    let mut bench = Bench::with(|settings| settings.rate_max = Some(1.0));
+    bench.arrive("a b c");
+    bench.arrive("d e f");
+    bench.expect(&["call full: a b c"]);
+    bench.drain();
+    bench.expect(&["cancel"]);
+    bench.cancelled();
+    bench.answer("a b c", deleted());
+    bench.expect(&["ack ..1"]);
+    bench.expect_soon(&["call full: d e f"]);
+    bench.answer("d e f", deleted());
+    bench.expect(&["ack ..2", "drained"]);
+    bench.done();
+}
+
+#[test]
+fn a_call_that_may_leave_only_at_the_end_of_the_grace_is_not() {
+    let mut bench = Bench::new();
+    bench.arrive("a b c");
+    bench.expect(&["call full: a b c"]);
+    bench.drain();
+    bench.expect(&["cancel"]);
+    bench.cancelled();
+    bench.answer("a b c", throttled(Some(25)));
+    bench.expect(&["give back ..1", "drained"]);
+}
+
+#[test]
+fn nothing_is_given_back_before_the_end_however_long_the_outage() {
+    let mut bench = Bench::with(|settings| settings.release_after = Duration::from_secs(10));
+    bench.arrive("a b c");
+    bench.arrive("d e f");
+    bench.expect(&["call full: a b c", "call full: d e f"]);
+    bench.answer("d e f", blocked());
+    bench.drain();
+    bench.expect(&["cancel"]);
+    bench.cancelled();
+    bench.pass(20_000);
+    bench.quiet();
+    bench.answer("a b c", deleted());
+    bench.expect(&["call full: d e f", "ack ..1"]);
+    bench.answer("d e f", deleted());
+    bench.expect(&["ack ..2", "drained"]);
     bench.done();
 }

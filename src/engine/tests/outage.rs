@@ -1,7 +1,14 @@
 //! An outage is not poison.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use super::bench::{Bench, deleted, rejected, transient};
+use crate::answer::Answer;
 use crate::config::OnOutage;
+use crate::engine::Health;
+use crate::id::Namespace;
+use crate::retry::Ladder;
 
 /// Fails the call of `ids` whenever it is made, until the breaker is open.
 fn break_with(bench: &mut Bench, ids: &str) {
@@ -176,4 +183,67 @@ fn a_deletion_proves_nothing_about_failures_after_its_call_had_left() {
     bench.answer("x y z", deleted());
     bench.expect(&["ack ..4"]);
     bench.done();
+}
+
+#[test]
+fn nobody_waits_for_a_backoff_that_began_before_the_endpoint_was_back() {
+    let mut bench = Bench::with(|settings| {
+        settings.failure_threshold = 1;
+        settings.retry = Ladder::new(Duration::from_secs(1800), Duration::from_secs(1800), 1.0);
+    });
+    bench.arrive("a b c");
+    bench.expect(&["call full: a b c"]);
+    bench.answer("a b c", transient());
+    bench.expect_after(1000, &["call probe: a"]);
+    bench.answer("a", deleted());
+    bench.expect(&["call retry: b c"]);
+    bench.answer("b c", deleted());
+    bench.expect(&["ack ..1"]);
+    bench.done();
+}
+
+#[test]
+fn the_cause_is_the_latest() {
+    let mut bench = Bench::with(|settings| settings.failure_threshold = 1);
+    bench.arrive("a");
+    bench.expect_after(1000, &["call linger: a"]);
+    for detail in ["answered 500", "gave no answer", "answered 503"] {
+        bench.answer("a", Answer { detail: detail.to_owned(), ..transient() });
+        let Health::Open(outage) = bench.engine.snapshot().health else { panic!("the breaker is open") };
+        assert_eq!(outage.cause, detail);
+        bench.expect_soon(&["call probe: a"]);
+    }
+    bench.answer("a", deleted());
+    bench.expect(&["ack ..1"]);
+    bench.done();
+}
+
+#[test]
+fn every_namespace_and_every_suspect_has_its_turn_beside_the_control() {
+    let mut bench = Bench::with(|settings| {
+        settings.namespace = Namespace::new("default").ok();
+        settings.failure_threshold = 1;
+        settings.batch_max = 1;
+        settings.release_after = Duration::from_secs(86_400);
+    });
+    bench.arrive("control");
+    bench.expect(&["call full default: control"]);
+    bench.answer("control", deleted());
+    bench.expect(&["ack ..1"]);
+    bench.arrive("suspect");
+    bench.expect(&["call full default: suspect"]);
+    bench.answer("suspect", transient());
+    for namespace in ["red", "green", "blue"] {
+        bench.arrive_in(namespace, "fresh");
+    }
+    let mut seen = BTreeSet::new();
+    for _ in 0..24 {
+        bench.wait();
+        let line = bench.take().remove(0);
+        let call = line.strip_prefix("call probe ").expect("nothing but probes");
+        seen.insert(call.to_owned());
+        bench.answer(call.split_once(": ").expect("an ID").1, transient());
+    }
+    let all = ["blue: fresh", "default: control", "default: suspect", "green: fresh", "red: fresh"];
+    assert_eq!(seen, all.map(str::to_owned).into());
 }

@@ -153,3 +153,42 @@ fn trouble_long_past_does_not_make_an_outage_long() {
     bench.expect(&["ack ..1"]);
     bench.done();
 }
+
+#[test]
+fn failures_short_of_the_breaker_give_nothing_back() {
+    let mut bench = Bench::with(|settings| settings.failure_threshold = 1000);
+    bench.arrive("a");
+    while bench.now().elapsed().as_secs() < 3600 {
+        bench.wait();
+        let lines = bench.take();
+        assert!(lines.iter().all(|line| line.starts_with("call ")), "{lines:?}");
+        bench.answer("a", transient());
+    }
+    assert_eq!(bench.engine.snapshot().messages_unsettled, 1);
+}
+
+#[test]
+fn a_probe_under_way_is_one_of_the_few_that_are_kept() {
+    let mut bench = Bench::new();
+    for ids in ["a b c", "d e f", "g h i", "j k l"] {
+        bench.arrive(ids);
+    }
+    bench.expect(&["call full: a b c", "call full: d e f"]);
+    bench.answer("a b c", blocked());
+    bench.answer("d e f", blocked());
+    loop {
+        bench.wait();
+        let lines = bench.take();
+        match lines[0].strip_prefix("call probe: ") {
+            Some(id) if bench.now().elapsed().as_secs() < 200 => bench.answer(id, blocked()),
+            // This one takes its time.
+            Some(_) => {}
+            None => {
+                assert_eq!(lines, ["cancel", "give back ..4"]);
+                break;
+            }
+        }
+    }
+    assert_eq!(bench.under_way().len(), 1);
+    assert_eq!(bench.engine.items.live(), 10);
+}

@@ -104,6 +104,11 @@ impl World {
         self
     }
 
+    /// What a configuration key is set to.
+    pub(crate) fn variable(&self, key: &str) -> &str {
+        &self.environment[&variable(key)]
+    }
+
     /// Speaks v1.2 instead of v1.0.
     pub(crate) fn v1_2(&mut self) -> &mut Self {
         let url = format!("http://{}/serve/api/v1/delete_videos", self.mock.addr);
