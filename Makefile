@@ -3,7 +3,9 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint doc check
+.PHONY: help demo test fuzz lint doc check
+
+SECONDS ?= 60
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  %-8s %s\n' "$$name" "$$text"; done
@@ -13,6 +15,9 @@ demo: ## the whole system on this machine: broker, mock endpoint, worker, load
 
 test: ## every test
 	$(CARGO) test --locked
+
+fuzz: ## hostile input to the parsers: make fuzz SECONDS=600
+	FUZZ_SECONDS=$(SECONDS) $(CARGO) test --locked --release --test fuzz -- --test-threads=16
 
 lint: ## formatting and clippy, warnings refused
 	$(CARGO) fmt --check
