@@ -17,7 +17,7 @@ test: ## every test
 	$(CARGO) test --locked
 
 fuzz: ## hostile input to the parsers: make fuzz SECONDS=600
-	FUZZ_SECONDS=$(SECONDS) $(CARGO) test --locked --release --test fuzz -- --test-threads=16
+	FUZZ_SECONDS=$(SECONDS) $(CARGO) test --locked --test fuzz -- --test-threads=16
 
 lint: ## formatting and clippy, warnings refused
 	$(CARGO) fmt --check
