@@ -6,12 +6,14 @@ BROKER ?=
 # For `soak`: how long, and whose faults: the seed of an earlier run.
 MINUTES ?= 30
 SEED ?=
+# For `fuzz`: how long.
+SECONDS ?= 60
 
 on_4 := --config 'target."cfg(unix)".runner = "$(CURDIR)/tests/rabbitmq-4.sh"'
 on_broker := $(if $(BROKER),$(or $(on_$(BROKER)),$(error BROKER is 4 or nothing)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-faults lint doc check
+.PHONY: help demo test test-faults soak fuzz lint doc check
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  %-12s %s\n' "$$name" "$$text"; done
@@ -30,6 +32,9 @@ soak: ## load, faults and workers that come and go, all at once, for MINUTES=30
 	$(CARGO) build --release --locked
 	SOAK_MINUTES=$(MINUTES) SOAK_SEED=$(SEED) DELETION_WORKER_BINARY=$(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/release/deletion-worker \
 	    $(CARGO) $(on_broker) test --locked --test integration -- --ignored --exact soak::everything_at_once --nocapture
+
+fuzz: ## hostile input to the parsers: make fuzz SECONDS=600
+	FUZZ_SECONDS=$(SECONDS) $(CARGO) test --locked --test fuzz -- --test-threads=16
 
 lint: ## formatting and clippy, warnings refused
 	$(CARGO) fmt --check

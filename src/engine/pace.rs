@@ -287,4 +287,49 @@ mod tests {
         pace.pause(at(0), Duration::from_secs(3));
         assert_eq!(pace.opens_at(), at(7000));
     }
+
+    #[test]
+    fn calls_on_connections_that_are_open_arrive_at_once_each() {
+        let mut pace = Pace::new(Some(2.0));
+        for _ in 0..2 {
+            pace.depart(at(0));
+        }
+        for _ in 0..2 {
+            pace.ended(at(0), true, at(100));
+        }
+        assert_eq!(pace.opens_at(), at(1100));
+        for _ in 0..2 {
+            pace.depart(at(1200));
+        }
+        assert_eq!(pace.opens_at(), at(2300));
+        pace.depart(at(2300));
+        assert_eq!(pace.opens_at(), at(2300), "the second one, too, had arrived a second before");
+        // Below one a second the window is longer.
+        let mut pace = Pace::new(Some(0.5));
+        pace.depart(at(0));
+        pace.ended(at(0), true, at(10));
+        assert_eq!(pace.opens_at(), at(2010));
+    }
+
+    #[test]
+    fn the_way_back_is_as_steep_as_it_is_long() {
+        let mut pace = Pace::new(None);
+        for n in 0..100 {
+            pace.depart(at(n * 10));
+        }
+        pace.throttled(at(990), at(1000));
+        // Up to twice the rate to which it objected, a 200th of that in a second.
+        pace.succeeded(at(2000));
+        assert_eq!(pace.rate(), Some(51.0));
+    }
+
+    #[test]
+    fn any_other_answer_ends_a_row_of_throttled_ones() {
+        let mut pace = Pace::new(Some(5.0));
+        for _ in 0..2 {
+            pace.throttled(at(0), at(0));
+            pace.accepted();
+            assert_eq!(pace.throttled_in_row(), 0);
+        }
+    }
 }

@@ -332,13 +332,68 @@ fn retries_are_counted_and_splits_are_none() {
     bench.expect(&["call full: a b c"]);
     bench.answer("a b c", transient());
     bench.expect_soon(&["call retry: a b c"]);
-    bench.answer("a b c", transient());
-    bench.expect_soon(&["call retry: a b c"]);
     bench.answer("a b c", rejected());
     bench.expect(&["call split: a b", "call split: c"]);
-    assert_eq!((bench.tally().retries, bench.tally().batch_splits), (2, 1));
+    assert_eq!((bench.tally().retries, bench.tally().batch_splits), (1, 1), "of one batch each");
     bench.answer("a b", deleted());
     bench.answer("c", deleted());
     bench.expect(&["ack ..2"]);
     bench.done();
+}
+
+/// A bench whose breaker opens at the first failure, and whose suspect `x1 x2 x3` has failed once before.
+fn with_suspect() -> Bench {
+    let mut bench = with_control(|settings| {
+        settings.failure_threshold = 1;
+        settings.retry = Ladder::new(Duration::from_secs(20), Duration::from_secs(20), 1.0);
+    });
+    bench.arrive("x1 x2 x3");
+    bench.expect(&["call full: x1 x2 x3"]);
+    bench.answer("x1 x2 x3", transient());
+    bench.expect_soon(&["call probe: x1"]);
+    bench.answer("x1", transient());
+    bench.expect_soon(&["call probe: control"]);
+    bench.answer("control", deleted());
+    bench.expect(&["call retry: x2 x3 x1"]);
+    bench
+}
+
+/// Lets `y1 y2 y3` fail while the suspect waits, a probe of the suspect fail, and one of the control delete.
+fn probe_the_suspect_while_another_is_in_question(bench: &mut Bench, suspect: &str, probe: &str) {
+    bench.arrive("y1 y2 y3");
+    bench.expect(&["call full: y1 y2 y3"]);
+    bench.answer(suspect, throttled(Some(5)));
+    bench.answer("y1 y2 y3", transient());
+    bench.expect_soon(&[&format!("call probe: {probe}")]);
+    bench.answer(probe, transient());
+    bench.expect_soon(&["call probe: control"]);
+    bench.answer("control", deleted());
+    while !bench.under_way().contains(&"y1 y2 y3".to_owned()) {
+        bench.wait();
+        bench.take();
+    }
+    for ids in bench.under_way() {
+        bench.answer(&ids, if ids.starts_with('y') { throttled(Some(5)) } else { deleted() });
+    }
+    bench.take();
+}
+
+#[test]
+fn a_failed_probe_of_a_suspect_that_was_cleared_clears_others() {
+    let mut bench = with_suspect();
+    probe_the_suspect_while_another_is_in_question(&mut bench, "x2 x3 x1", "x2");
+    assert_eq!(strikes(&bench), charged([("y1 y2 y3", 0)]));
+}
+
+#[test]
+fn a_failed_probe_of_one_that_relapsed_clears_nobody() {
+    let mut bench = with_suspect();
+    bench.answer("x2 x3 x1", transient());
+    bench.expect_soon(&["call probe: x2"]);
+    bench.answer("x2", transient());
+    bench.expect_soon(&["call probe: control"]);
+    bench.answer("control", deleted());
+    bench.expect(&["call retry: x3 x1 x2"]);
+    probe_the_suspect_while_another_is_in_question(&mut bench, "x3 x1 x2", "x3");
+    assert_eq!(strikes(&bench), charged([("y1 y2 y3", 1)]));
 }

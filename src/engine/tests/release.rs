@@ -192,3 +192,31 @@ fn a_probe_under_way_is_one_of_the_few_that_are_kept() {
     assert_eq!(bench.under_way().len(), 1);
     assert_eq!(bench.engine.items.live(), 10);
 }
+
+#[test]
+fn a_cancel_that_is_confirmed_late_is_not_taken_for_a_later_one() {
+    let mut bench = released();
+    bench.wait();
+    let line = bench.take().remove(0);
+    let id = line.strip_prefix("call probe: ").expect("a probe").to_owned();
+    bench.answer(&id, deleted());
+    // Consumed again before the broker has confirmed the cancel.
+    bench.expect(&["consume"]);
+    bench.cancelled();
+    bench.quiet();
+
+    let mut bench = released();
+    bench.wait();
+    let line = bench.take().remove(0);
+    let id = line.strip_prefix("call probe: ").expect("a probe").to_owned();
+    bench.answer(&id, deleted());
+    bench.expect(&["consume"]);
+    bench.drain();
+    bench.expect(&["cancel"]);
+    bench.cancelled();
+    bench.pass(1000);
+    bench.quiet();
+    bench.cancelled();
+    bench.expect(&["drained"]);
+    bench.done();
+}

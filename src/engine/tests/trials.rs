@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::bench::{Bench, deleted, rejected, too_large, transient};
+use super::bench::{Bench, deleted, rejected, throttled, too_large, transient};
 use crate::answer::Answer;
 use crate::engine::{Health, Settings};
 use crate::retry::Ladder;
@@ -191,4 +191,28 @@ fn a_rejected_probe_tells_of_the_calls_before_it() {
     bench.stored(&[1]);
     bench.expect(&["ack ..1"]);
     bench.done();
+}
+
+#[test]
+fn a_second_trial_is_the_last_even_as_a_probe() {
+    let mut bench = with_control(|settings| settings.failure_threshold = 1);
+    bench.arrive("bad");
+    bench.expect(&["call full: bad"]);
+    bench.answer("bad", rejected());
+    bench.expect(&["call probe: control"]);
+    bench.answer("control", rejected());
+    assert!(is_blocked(&bench), "it rejects what it deleted before");
+    bench.expect_soon(&["call probe: bad"]);
+    bench.answer("bad", rejected());
+    bench.expect_soon(&["call probe: control"]);
+    bench.answer("control", deleted());
+    bench.expect(&["call retry: bad"]);
+    bench.arrive("other");
+    bench.expect(&["call full: other"]);
+    bench.answer("bad", throttled(Some(5)));
+    bench.answer("other", transient());
+    bench.expect_soon(&["call probe: bad"]);
+    bench.answer("bad", rejected());
+    let lines = bench.take();
+    assert!(lines.contains(&"dead-letter 2 rejected: bad".to_owned()), "{lines:?}");
 }
