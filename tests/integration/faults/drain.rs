@@ -106,7 +106,6 @@ pub(super) struct Lifted {
 /// What was counted at the end of a drain.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Count {
-    moment: Moment,
     ids_twice: u64,
     letters_twice: u64,
     again: Duration,
@@ -218,7 +217,7 @@ impl Drain {
             "{:?}: {ids_twice} IDs deleted twice, {letters_twice} messages dead-lettered twice; {bounds:?}",
             self.moment
         );
-        Count { moment: self.moment, ids_twice, letters_twice, again: self.again }
+        Count { ids_twice, letters_twice, again: self.again }
     }
 
     async fn is_deleted(&self, percent: u64) {
@@ -394,22 +393,15 @@ impl Row {
         static HEAD: Once = Once::new();
         HEAD.call_once(|| {
             println!(
-                "\n| fault | moments | messages | lost | wrongly dead-lettered | IDs deleted twice \
-                 | dead letters twice | consumed again after |\n| --- | --- | --- | --- | --- | --- | --- | --- |"
+                "\n| fault | drains | lost | wrongly dead-lettered | IDs deleted twice | dead letters twice \
+                 | consumed again after |\n| --- | --- | --- | --- | --- | --- | --- |"
             );
         });
-        let name = |moment: &Moment| match moment {
-            Moment::Percent(percent) => format!("{percent} %"),
-            Moment::Calls => "calls under way".to_owned(),
-            Moment::Letters => "dead letters under way".to_owned(),
-        };
-        let moments: Vec<_> = self.counts.iter().map(|count| name(&count.moment)).collect();
         let worst = |what: fn(&Count) -> u64| self.counts.iter().map(what).max().unwrap_or_default();
         let again = self.counts.iter().map(|count| count.again).max().unwrap_or_default();
         println!(
-            "| {} | {} | {} x {MESSAGES} | 0 | 0 | {} | {} | {:.1} s |",
+            "| {} | {} | 0 | 0 | {} | {} | {:.1} s |",
             self.name,
-            moments.join(", "),
             self.counts.len(),
             worst(|count| count.ids_twice),
             worst(|count| count.letters_twice),
