@@ -414,3 +414,63 @@ impl Row {
 fn tail<T>(all: &[T]) -> &[T] {
     &all[all.len().saturating_sub(20)..]
 }
+
+/// A drain that is over before it has begun.
+async fn nothing_wanted() -> (Drain, Worker) {
+    let mut drain = Drain::new(Moment::Percent(0)).await;
+    drain.wanted = Wanted::default();
+    let worker = drain.world.start().await;
+    (drain, worker)
+}
+
+#[tokio::test]
+#[should_panic(expected = "1 IDs lost: [\"VI1\"]")]
+async fn a_loss_is_noticed() {
+    let (mut drain, worker) = nothing_wanted().await;
+    drain.wanted.ask(["VI1".to_owned()]);
+    drain.verify(worker, Bounds::NONE).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "deleted though nobody asked: [\"VI1\"]")]
+async fn a_deletion_that_nobody_asked_for_is_noticed() {
+    let (drain, worker) = nothing_wanted().await;
+    drain.world.publish_ids(["VI1"]).await;
+    drain.world.deleted(1).await;
+    drain.verify(worker, Bounds::NONE).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "1 IDs deleted twice")]
+async fn a_repeated_deletion_is_noticed() {
+    let (mut drain, worker) = nothing_wanted().await;
+    drain.wanted.ask(["VI1".to_owned()]);
+    for times in 1..=2 {
+        drain.world.publish_ids(["VI1"]).await;
+        let is_deleted = async || drain.world.mock.deleted().get("VI1") == Some(&times);
+        wait_for("the ID is deleted", PATIENCE, is_deleted).await;
+        // Else it may still be the same deletion that the second message asks for.
+        worker.settled(&drain.world).await;
+    }
+    drain.verify(worker, Bounds::NONE).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "not a request")]
+async fn a_dead_letter_that_does_not_belong_there_is_noticed() {
+    let (drain, worker) = nothing_wanted().await;
+    drain.world.publish(["not a request"]).await;
+    wait_for("its dead letter", PATIENCE, async || {
+        amqp::ready(&drain.world.connection, "deletions.dead").await == 1
+    })
+    .await;
+    drain.verify(worker, Bounds::NONE).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "acknowledged without a dead letter: {\"not a request\"}")]
+async fn a_missing_dead_letter_is_noticed() {
+    let (mut drain, worker) = nothing_wanted().await;
+    drain.wanted.letter("not a request".into(), "malformed");
+    drain.verify(worker, Bounds::NONE).await;
+}
