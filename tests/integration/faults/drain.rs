@@ -205,7 +205,11 @@ impl Drain {
         worker.stop().await;
         // With the consumer gone, what it had not settled would be back.
         self.world.ready(0).await;
-        let stderr = worker.process.stderr.all();
+        // At level debug there are lines for each message and call.
+        let is_news = |line: &String| !line.contains("\"level\":\"DEBUG\"");
+        let stderr: Vec<_> = worker.process.stderr.all().into_iter().filter(is_news).collect();
+        let panic = stderr.iter().find(|line| line.contains("panicked at"));
+        assert!(panic.is_none(), "{:?}: {panic:?}", self.moment);
         assert!(stderr.len() < LINES_MAX, "{} lines of log; the last: {:#?}", stderr.len(), tail(&stderr));
         let calls = self.world.mock.stats().calls;
         let futile: u64 = calls.iter().filter(|(fate, _)| **fate != Fate::Deleted).map(|(_, n)| n).sum();
