@@ -193,14 +193,18 @@ async fn serve(listener: TcpListener, pages: Router, limits: Limits, mut stopped
 
 /// The next connection, however long the system has no file descriptor for it.
 async fn accept(listener: &TcpListener) -> TcpStream {
+    let mut told = false;
     loop {
         match listener.accept().await {
             Ok((stream, _)) => return stream,
+            // It may take long, and whoever waits for an answer tries again and again.
+            Err(error) if told => tracing::debug!(%error, "still failing to accept an admin connection"),
             Err(error) => {
                 tracing::warn!(%error, "failed to accept an admin connection");
-                tokio::time::sleep(Duration::from_millis(100)).await;
+                told = true;
             }
         }
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 

@@ -43,10 +43,20 @@ pub struct Broker {
 /// Has to be called within a tokio runtime that drives I/O and time; a current-thread one will do.
 #[must_use]
 pub fn start(config: &Config) -> Broker {
+    prepare_for_dropped_sockets();
     let (events_told, events) = mpsc::channel(EVENTS_MAX);
     let supervisor =
         supervisor::run(config.amqp.clone(), config.dead_letter.clone(), config.batch, events_told);
     Broker { events, task: tokio::spawn(supervisor) }
+}
+
+/// lapin's own thread drops its sockets by way of `async-compat`, which starts a runtime when that happens for the
+/// first time. Without a file descriptor to spare it panics, and so it does whenever a connection ends afterwards. So
+/// the first time is now, on a thread that has no runtime either.
+fn prepare_for_dropped_sockets() {
+    let first = std::thread::Builder::new().spawn(|| drop(async_compat::Compat::new(())));
+    // Only a machine without threads or file descriptors at the start fails here, and then in what follows too.
+    let _ = first.map(std::thread::JoinHandle::join);
 }
 
 impl Broker {

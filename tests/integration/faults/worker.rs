@@ -97,7 +97,7 @@ async fn out_of_file_descriptors() {
     for moment in moments(Moment::Percent(5)) {
         let mut drain = Drain::new(moment).await;
         let mut to_broker = drain.world.proxy().await;
-        let mut to_endpoint = drain.world.endpoint_proxy().await;
+        let mut to_endpoint = drain.world.set("log.level", "debug").endpoint_proxy().await;
         drain.fill().await;
         let worker = drain.world.start().await;
         drain.reached().await;
@@ -118,8 +118,11 @@ async fn out_of_file_descriptors() {
         said("waiting for the broker", 1).await;
         // A visitor who is not let in for a while.
         let _visitor = TcpStream::connect(worker.admin_address()).await.expect("somebody listens");
-        said("failed to accept", 10).await;
+        said("still failing to accept", 10).await;
         calm.verify(&worker);
+        let lines = worker.process.stderr.all();
+        let told = lines.iter().filter(|line| line.contains("WARN") && line.contains("to accept")).count();
+        assert_eq!(told, 1, "the log is not to be filled with it");
         drain.calls_ended().await;
         allow_files(&worker, 1024).await;
         let lifted = drain.lifted();
