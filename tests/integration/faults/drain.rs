@@ -108,7 +108,6 @@ pub(super) struct Lifted {
 /// What was counted at the end of a drain.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Count {
-    moment: Moment,
     ids_twice: u64,
     letters_twice: u64,
     again: Duration,
@@ -244,7 +243,7 @@ impl Drain {
             "{:?}: {ids_twice} IDs deleted twice, {letters_twice} messages dead-lettered twice; {bounds:?}, {controls} controls",
             self.moment
         );
-        Count { moment: self.moment, ids_twice, letters_twice, again: self.again }
+        Count { ids_twice, letters_twice, again: self.again }
     }
 
     async fn is_deleted(&self, percent: u64) {
@@ -420,22 +419,15 @@ impl Row {
         static HEAD: Once = Once::new();
         HEAD.call_once(|| {
             println!(
-                "\n| fault | moments | messages | lost | wrongly dead-lettered | IDs deleted twice \
-                 | dead letters twice | consumed again after |\n| --- | --- | --- | --- | --- | --- | --- | --- |"
+                "\n| fault | drains | lost | wrongly dead-lettered | IDs deleted twice | dead letters twice \
+                 | consumed again after |\n| --- | --- | --- | --- | --- | --- | --- |"
             );
         });
-        let name = |moment: &Moment| match moment {
-            Moment::Percent(percent) => format!("{percent} %"),
-            Moment::Calls => "calls under way".to_owned(),
-            Moment::Letters => "dead letters under way".to_owned(),
-        };
-        let moments: Vec<_> = self.counts.iter().map(|count| name(&count.moment)).collect();
         let worst = |what: fn(&Count) -> u64| self.counts.iter().map(what).max().unwrap_or_default();
         let again = self.counts.iter().map(|count| count.again).max().unwrap_or_default();
         println!(
-            "| {} | {} | {} x {MESSAGES} | 0 | 0 | {} | {} | {:.1} s |",
+            "| {} | {} | 0 | 0 | {} | {} | {:.1} s |",
             self.name,
-            moments.join(", "),
             self.counts.len(),
             worst(|count| count.ids_twice),
             worst(|count| count.letters_twice),
@@ -447,4 +439,64 @@ impl Row {
 /// The last few, for a message.
 fn tail<T>(all: &[T]) -> &[T] {
     &all[all.len().saturating_sub(20)..]
+}
+
+/// A drain that is over before it has begun.
+async fn nothing_wanted() -> (Drain, Worker) {
+    let mut drain = Drain::new(Moment::Percent(0)).await;
+    drain.wanted = Wanted::default();
+    let worker = drain.world.start().await;
+    (drain, worker)
+}
+
+#[tokio::test]
+#[should_panic(expected = "1 IDs lost: [\"VI1\"]")]
+async fn a_loss_is_noticed() {
+    let (mut drain, worker) = nothing_wanted().await;
+    drain.wanted.ask(["VI1".to_owned()]);
+    drain.verify(worker, Bounds::NONE).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "deleted though nobody asked: [\"VI1\"]")]
+async fn a_deletion_that_nobody_asked_for_is_noticed() {
+    let (drain, worker) = nothing_wanted().await;
+    drain.world.publish_ids(["VI1"]).await;
+    drain.world.deleted(1).await;
+    drain.verify(worker, Bounds::NONE).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "1 IDs deleted twice")]
+async fn a_repeated_deletion_is_noticed() {
+    let (mut drain, worker) = nothing_wanted().await;
+    drain.wanted.ask(["VI1".to_owned()]);
+    for times in 1..=2 {
+        drain.world.publish_ids(["VI1"]).await;
+        let is_deleted = async || drain.world.mock.deleted().get("VI1") == Some(&times);
+        wait_for("the ID is deleted", PATIENCE, is_deleted).await;
+        // Else it may still be the same deletion that the second message asks for.
+        worker.settled(&drain.world).await;
+    }
+    drain.verify(worker, Bounds::NONE).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "not a request")]
+async fn a_dead_letter_that_does_not_belong_there_is_noticed() {
+    let (drain, worker) = nothing_wanted().await;
+    drain.world.publish(["not a request"]).await;
+    wait_for("its dead letter", PATIENCE, async || {
+        amqp::ready(&drain.world.connection, "deletions.dead").await == 1
+    })
+    .await;
+    drain.verify(worker, Bounds::NONE).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "acknowledged without a dead letter: {\"not a request\"}")]
+async fn a_missing_dead_letter_is_noticed() {
+    let (mut drain, worker) = nothing_wanted().await;
+    drain.wanted.letter("not a request".into(), "malformed");
+    drain.verify(worker, Bounds::NONE).await;
 }

@@ -86,6 +86,11 @@ impl Process {
         assert!(kill.is_ok_and(|status| status.success()), "failed to send {signal}");
     }
 
+    /// Whether it has exited.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("a child can be waited for").is_some()
+    }
+
     /// Waits until it has exited and all its output is read; panics with that output if it doesn't within
     /// `patience`.
     pub(crate) async fn exit(&mut self, patience: Duration) -> ExitStatus {

@@ -112,8 +112,14 @@ impl World {
 
     /// Starts a worker, and waits until it has a port; not until it consumes.
     pub(crate) async fn launch(&self) -> Worker {
-        let process = self.process(&["run"]);
-        let line = process.stderr.wait_for("\"started\"", PATIENCE).await;
+        let mut process = self.process(&["run"]);
+        let stderr = process.stderr.clone();
+        let line = wait_for_some("it has started", PATIENCE, async || {
+            let line = stderr.all().into_iter().find(|line| line.contains("\"started\""));
+            assert!(line.is_some() || !process.has_ended(), "it ended: {:#?}", stderr.all());
+            line
+        })
+        .await;
         let line: serde_json::Value = serde_json::from_str(&line).expect("the log is JSON");
         let admin = format!("http://{}", line["admin"].as_str().expect("the address is logged"));
         Worker { process, admin }
