@@ -85,8 +85,8 @@ struct Wanted {
     ids: BTreeMap<String, u32>,
     /// The messages to be dead-lettered, and the reason.
     letters: BTreeMap<String, &'static str>,
-    /// How often all of them were published.
-    rounds: u32,
+    /// How often all of them were published once more.
+    repeats: u32,
 }
 
 /// What may happen twice.
@@ -185,7 +185,7 @@ impl Drain {
     /// Publishes all messages once more, as publishers would whose queue was deleted: what was done before is then
     /// asked for twice.
     pub(super) async fn fill_again(&mut self) {
-        self.wanted.rounds += 1;
+        self.wanted.repeats += 1;
         self.world.publish(Wanted::new().bodies).await;
     }
 
@@ -231,7 +231,7 @@ impl Drain {
         // With the consumer gone, what it had not settled would be back.
         self.world.ready(0).await;
         let stderr = worker.process.stderr.all();
-        let lines_max = LINES_MAX * self.wanted.rounds as usize;
+        let lines_max = LINES_MAX * self.wanted.rounds() as usize;
         assert!(stderr.len() < lines_max, "{} lines of log; the last: {:#?}", stderr.len(), tail(&stderr));
         let calls = self.world.mock.stats().calls;
         let futile: u64 = calls.iter().filter(|(fate, _)| **fate != Fate::Deleted).map(|(_, n)| n).sum();
@@ -300,7 +300,7 @@ impl Drain {
         assert!(lost.is_empty(), "{:?}: {} IDs lost: {:?}", self.moment, lost.len(), tail(&lost));
         let other: Vec<_> = deleted.keys().filter(|id| !wanted.contains_key(*id)).collect();
         assert!(other.is_empty(), "{:?}: deleted though nobody asked: {:?}", self.moment, tail(&other));
-        deleted.iter().filter(|(id, times)| **times > wanted[*id] * self.wanted.rounds).count() as u64
+        deleted.iter().filter(|(id, times)| **times > wanted[*id] * self.wanted.rounds()).count() as u64
     }
 
     /// Sees that exactly the wanted messages were dead-lettered; returns how many more than once.
@@ -318,7 +318,7 @@ impl Drain {
         let lost: BTreeSet<_> =
             self.wanted.letters.keys().filter(|body| !found.contains_key(*body)).collect();
         assert!(lost.is_empty(), "{:?}: acknowledged without a dead letter: {lost:?}", self.moment);
-        found.values().filter(|times| **times > self.wanted.rounds).count() as u64
+        found.values().filter(|times| **times > self.wanted.rounds()).count() as u64
     }
 }
 
@@ -326,7 +326,7 @@ impl Wanted {
     /// Mostly single IDs; some messages with three, some that repeat an ID of a moment or of long ago, and a few
     /// whose dead letter belongs there.
     fn new() -> Self {
-        let mut wanted = Self { rounds: 1, ..Self::default() };
+        let mut wanted = Self::default();
         for place in 0..MESSAGES {
             let id = format!("VI{place}");
             if MALFORMED.contains(&place) {
@@ -351,6 +351,11 @@ impl Wanted {
         }
         assert_eq!(wanted.bodies.len(), MESSAGES);
         wanted
+    }
+
+    /// How often all of them were published.
+    fn rounds(&self) -> u32 {
+        1 + self.repeats
     }
 
     fn ask(&mut self, ids: impl IntoIterator<Item = String>) {
