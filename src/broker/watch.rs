@@ -1,9 +1,10 @@
 //! Notices a consumer that the broker has forgotten.
 //!
 //! A quorum queue's channel keeps acknowledgements back while 32 of them wait to be replicated. If those are lost
-//! between two members of a cluster, it waits for ever: the connection lives, the consumer is there, nothing is
-//! unacknowledged that could time out, and nothing comes any more (RabbitMQ 3.10, after a partition with
-//! `cluster_partition_handling = ignore`). Nobody tells, so whoever hears nothing has to ask.
+//! between two members of a cluster, it may wait for ever: the connection lives, the consumer is there, nothing is
+//! unacknowledged that could time out, and nothing comes any more (RabbitMQ before 4.2, after a partition with
+//! `cluster_partition_handling = ignore`). And a member that has lost the queue's leader for good keeps its consumers.
+//! Nobody tells, so whoever hears nothing has to ask.
 
 use std::time::Duration;
 

@@ -27,8 +27,10 @@ async fn stop_app() {
         drain.fill().await;
         let worker = drain.world.start().await;
         drain.reached().await;
+        linger(&drain.world);
         node.ctl(&["stop_app"]).await.expect("it runs");
         worker.disconnected().await;
+        drain.world.faults(|faults| faults.latency = LATENCY);
         drain.calls_ended().await;
         assert_eq!(worker.readyz().await, 503);
         let (started, lifted) = tokio::join!(node.ctl(&["start_app"]), listens(&drain, &worker));
@@ -72,8 +74,7 @@ async fn memory_alarm() {
         drain.fill().await;
         let worker = drain.world.start().await;
         drain.reached().await;
-        // So that something is left to be done under the alarm.
-        drain.world.faults(|faults| faults.latency = Duration::from_millis(500));
+        linger(&drain.world);
         node.ctl(&["set_vm_memory_high_watermark", "absolute", "1MB"]).await.expect("it runs");
         wait_for("the alarm", PATIENCE, async || {
             node.ctl(&["eval", "rabbit_alarm:get_alarms()."]).await.is_ok_and(|all| all.contains("memory"))
@@ -243,6 +244,11 @@ async fn dead_letter_queue_full() {
         row.add(drain.verify(worker, Bounds::NONE).await);
     }
     row.print();
+}
+
+/// Has the endpoint take its time from now on, so that something is left to be done when a tool has done its work.
+fn linger(world: &World) {
+    world.faults(|faults| faults.latency = Duration::from_secs(2));
 }
 
 /// Waits until the broker takes connections again, which is when its fault has ended. Until then the worker has to be

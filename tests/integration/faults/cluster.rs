@@ -160,6 +160,8 @@ struct Scene {
     /// A member that is spared: through it we look and publish.
     witness: usize,
     publisher: Option<Publisher>,
+    /// What the publisher published.
+    asked: BTreeMap<String, u32>,
 }
 
 impl Scene {
@@ -169,7 +171,7 @@ impl Scene {
         let mut drain = Drain::on(moment, Vhost::on(&cluster.members()[FIRST]).await).await;
         drain.fill().await;
         let leader = leader(cluster, FIRST, &drain.world.vhost.name).await;
-        Self { drain, leader, home: FIRST, witness: FIRST, publisher: None }
+        Self { drain, leader, home: FIRST, witness: FIRST, publisher: None, asked: BTreeMap::new() }
     }
 
     /// Starts the worker, waits for the moment, and publishes from then on.
@@ -213,12 +215,13 @@ impl Scene {
         self.drain
             .again(more, lifted, async |world| world.mock.stats().ids_deleted > before + 2 * PREFETCH)
             .await;
-        self.publisher.as_ref().expect("started with the worker").confirms().await;
+        let publisher = self.publisher.take().expect("started with the worker");
+        publisher.confirms().await;
+        self.asked = publisher.stop().await;
     }
 
     async fn verify(mut self, worker: Worker) -> Count {
-        let asked = self.publisher.take().expect("started with the worker").stop().await;
-        self.drain.also(asked);
+        self.drain.also(self.asked);
         self.drain.verify(worker, Bounds::ONE_CONNECTION).await
     }
 }
