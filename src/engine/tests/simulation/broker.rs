@@ -66,6 +66,13 @@ pub(super) struct Broker {
     pub(super) settled: BTreeSet<usize>,
 }
 
+impl Message {
+    /// How often it was given back, by all together.
+    pub(super) fn given_back(&self) -> u32 {
+        self.given_back.iter().sum()
+    }
+}
+
 impl Broker {
     pub(super) fn new(plan: &Plan) -> Self {
         let stalls = plan.spells.iter().filter(|spell| spell.kind == SpellKind::BrokerStalls);
@@ -170,11 +177,6 @@ impl Broker {
         }
         self.deliver(now);
         Ok(gone)
-    }
-
-    /// The most often that a message waiting here was given back.
-    pub(super) fn most_given_back(&self) -> u32 {
-        self.ready.values().map(|message| message.given_back.iter().sum()).max().unwrap_or(0)
     }
 
     fn take(&mut self, worker: usize, extent: Extent) -> Check<Vec<Message>> {

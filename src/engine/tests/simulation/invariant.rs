@@ -77,6 +77,38 @@ pub(super) struct Violation {
 pub(super) type Check<T = ()> = Result<T, Violation>;
 
 impl Invariant {
+    pub(super) const ALL: [Self; 29] = [
+        Self::AckedConfirmed,
+        Self::AckedStored,
+        Self::SettledOnce,
+        Self::BlamedBad,
+        Self::Asked,
+        Self::NotEmpty,
+        Self::NotOverfull,
+        Self::NoRepeats,
+        Self::NotShared,
+        Self::Concurrency,
+        Self::Rate,
+        Self::Prefetch,
+        Self::Room,
+        Self::TurnsConsuming,
+        Self::GivenBackOnce,
+        Self::ReleasedOnce,
+        Self::Breaks,
+        Self::ProbesGrow,
+        Self::BacksOff,
+        Self::RetryAfter,
+        Self::Books,
+        Self::Whole,
+        Self::Rests,
+        Self::Drains,
+        Self::Settles,
+        Self::Frugal,
+        Self::Fair,
+        Self::Yields,
+        Self::Unbroken,
+    ];
+
     /// That this invariant was seen to hold, or how it was broken.
     pub(super) fn holds(self, holds: bool, detail: impl FnOnce() -> String) -> Check {
         if holds { Ok(()) } else { Err(self.broken(detail())) }

@@ -9,7 +9,6 @@ use std::time::Duration;
 use smallvec::{SmallVec, smallvec};
 
 use crate::answer::{Answer, Outcome, Rejection};
-use crate::config::OnOutage;
 use crate::delivery::{Extent, Tag};
 use crate::engine::{Action, Call, CallId, Engine, Settings, Time, Trigger};
 use crate::id::Id;
@@ -34,7 +33,7 @@ pub(super) enum Sabotage {
     RepeatsId,
     Overfills,
     CallsNothing,
-    /// Adds an ID of another namespace.
+    /// Calls with an ID of another namespace.
     MixesNamespaces,
     InventsId,
     CallsTwice,
@@ -45,8 +44,8 @@ pub(super) enum Sabotage {
     ConsumesTwice,
     /// Gives back without having cancelled first.
     GivesBackHot,
-    /// Takes a failed probe for an answer, and everything back.
-    TrustsProbes,
+    /// Forgets that everything was given back, and takes it again.
+    ForgetsRelease,
     NeverBreaks,
     ProbesSteadily,
     /// Calls with all IDs while the endpoint is down.
@@ -54,8 +53,6 @@ pub(super) enum Sabotage {
     NeverProbes,
     RetriesHot,
     IgnoresRetryAfter,
-    /// Lets an outage count as strikes.
-    BlamesInOutage,
     /// Takes any failure of a lone ID for a rejection.
     BlamesTheLone,
     /// One strike is enough.
@@ -86,8 +83,6 @@ pub(super) struct Saboteur {
     /// Deliveries in the engine's hands.
     entered: BTreeSet<Tag>,
     settled: Option<Tag>,
-    /// What the endpoint has deleted.
-    deleted: BTreeSet<Id>,
     earlier: Option<Call>,
     /// Has struck.
     done: bool,
@@ -101,14 +96,7 @@ impl Saboteur {
             Some(Sabotage::OneNeverYields) => (worker == 0).then_some(Sabotage::NeverYields),
             other => other,
         };
-        Self {
-            sabotage,
-            entered: BTreeSet::new(),
-            settled: None,
-            deleted: BTreeSet::new(),
-            earlier: None,
-            done: false,
-        }
+        Self { sabotage, entered: BTreeSet::new(), settled: None, earlier: None, done: false }
     }
 
     /// The one in the worker that follows.
@@ -136,7 +124,6 @@ impl Saboteur {
                 let hot = Duration::from_millis(1);
                 Settings { retry: Ladder::new(hot, hot, 1.0), ..settings }
             }
-            Some(Sabotage::BlamesInOutage) => Settings { on_outage: OnOutage::DeadLetter, ..settings },
             Some(Sabotage::GivesUpEarly) => Settings { strikes_max: 1, ..settings },
             Some(_) | None => settings,
         }
@@ -182,11 +169,7 @@ impl Saboteur {
     }
 
     fn hears_spoilt(&mut self, sabotage: Sabotage, call: &Call, answer: Answer) -> Option<Answer> {
-        if answer.outcome == Outcome::Deleted {
-            self.deleted.extend(call.ids.iter().cloned());
-        }
         let lone = call.ids.len() == 1;
-        let probe = call.trigger == Trigger::Probe;
         let rejected = Outcome::Rejected(Rejection::Invalid);
         let outcome = match (sabotage, answer.outcome) {
             (Sabotage::LosesAnswer, Outcome::Transient) if !std::mem::replace(&mut self.done, true) => {
@@ -194,9 +177,6 @@ impl Saboteur {
             }
             (Sabotage::TrustsSilence, Outcome::Transient) => Outcome::Deleted,
             (Sabotage::BlamesTheLone, Outcome::Transient) if lone => rejected,
-            (Sabotage::TrustsProbes, Outcome::Transient) if probe && self.deleted.contains(&call.ids[0]) => {
-                rejected
-            }
             (Sabotage::SplitsTheGood, Outcome::Deleted) if !lone && call.attempt == 1 => rejected,
             (Sabotage::NeverYields, Outcome::Throttled) => Outcome::Transient,
             (_, outcome) => outcome,
@@ -216,7 +196,7 @@ impl Saboteur {
     fn does_spoilt(&mut self, sabotage: Sabotage, action: Action, engine: &mut Engine) -> Actions {
         match (sabotage, &action) {
             (Sabotage::LeavesEarly, _) if engine.drain.is_some() => {
-                return smallvec![Action::Drained, action];
+                return smallvec![Action::Drained];
             }
             (Sabotage::NeverLeaves, Action::Drained) => return smallvec![],
             (Sabotage::ConsumesTwice, Action::Consume) => return smallvec![Action::Consume, Action::Consume],
@@ -268,11 +248,13 @@ impl Saboteur {
             }
             Sabotage::RepeatsId => call.ids.push(call.ids[0].clone()),
             Sabotage::CallsNothing => call.ids.clear(),
-            Sabotage::InventsId => call.ids.push(Id::new("invented").expect("fit")),
+            Sabotage::InventsId => call.ids[0] = Id::new("invented").expect("fit"),
             Sabotage::MixesNamespaces => {
-                let other = earlier.filter(|earlier| earlier.namespace != call.namespace);
-                call.ids.extend(other.map(|other| other.ids[0].clone()));
+                if let Some(other) = earlier.filter(|earlier| earlier.namespace != call.namespace) {
+                    call.ids[0] = other.ids[0].clone();
+                }
             }
+            Sabotage::ForgetsRelease if probe => engine.released = false,
             Sabotage::ProbesWithAll if probe => call.trigger = Trigger::Retry,
             Sabotage::ForgetsIds => engine.lanes.clear(),
             Sabotage::Panics => resume_unwind(Box::new("sabotage".to_owned())),

@@ -16,8 +16,8 @@ use crate::delivery::Arrival;
 use crate::engine::{Action, Call, Engine, Time};
 use crate::request::{Malformed, Request};
 
-/// With more items than this the engine's inside is looked at only now and then.
-const ITEMS_FEW: usize = 300;
+/// With more items than this the engine's inside isn't looked at after every turn, but the more seldom the more.
+const ITEMS_FEW: u64 = 25;
 
 #[derive(Debug)]
 pub(super) struct Worker {
@@ -42,6 +42,8 @@ pub(super) struct Worker {
     frozen_until: Time,
     /// By so much its timer fires late.
     late: Duration,
+    /// Something has happened to it since its last turn.
+    stirred: bool,
     turns: u64,
 }
 
@@ -84,6 +86,7 @@ impl Worker {
             notices_at: None,
             frozen_until: Time::default(),
             late: Duration::ZERO,
+            stirred: false,
             turns: 0,
         }
     }
@@ -106,8 +109,7 @@ impl Worker {
             Life::Leaving(exit_by) => Some(exit_by),
             Life::Up | Life::Draining(_) | Life::Gone(_) => None,
         };
-        let deadline = self.saboteur.deadline(self.engine.deadline()).filter(|_| self.is_up());
-        let deadline = deadline.map(|deadline| deadline + self.late);
+        let deadline = self.deadline();
         let full = !self.backlog.is_empty();
         let channel = broker.channel(self.index);
         let session = self.session.as_ref().and_then(|session| session.next(channel.as_deref(), full));
@@ -117,6 +119,12 @@ impl Worker {
 
     /// Lets one thing happen that is due; what it leads to is done in its [`Self::turn`].
     pub(super) fn happen(&mut self, broker: &mut Broker, plan: &Plan, now: Time) -> Check<bool> {
+        let happened = self.happen_if_due(broker, plan, now)?;
+        self.stirred |= happened;
+        Ok(happened)
+    }
+
+    fn happen_if_due(&mut self, broker: &mut Broker, plan: &Plan, now: Time) -> Check<bool> {
         match self.life {
             Life::Gone(starts_at) if starts_at <= now => {
                 let saboteur = self.saboteur.successor();
@@ -145,6 +153,7 @@ impl Worker {
             return Ok(true);
         }
         for job in self.publisher.stored(&plan.spells, now) {
+            self.stirred = true;
             broker.dead.insert(job.number);
             if job.epoch == self.epoch && self.session.is_some() {
                 self.watch.stored(job.tag);
@@ -157,7 +166,9 @@ impl Worker {
     /// Hands the engine what it has room for, and lets it do what it wants.
     pub(super) fn turn(&mut self, broker: &mut Broker, now: Time) -> Check<Vec<Wish>> {
         let mut wishes = Vec::new();
-        if self.is_up() && !self.is_frozen(now) {
+        let due = self.stirred || self.deadline().is_some_and(|deadline| deadline <= now);
+        if due && self.is_up() && !self.is_frozen(now) {
+            self.stirred = false;
             self.feed(now)?;
             self.poll(broker, now, &mut wishes)?;
             self.late = match self.rng.u8(..5) {
@@ -166,6 +177,12 @@ impl Worker {
             };
         }
         Ok(wishes)
+    }
+
+    /// When its timer fires.
+    fn deadline(&self) -> Option<Time> {
+        let deadline = self.saboteur.deadline(self.engine.deadline()).filter(|_| self.is_up());
+        deadline.map(|deadline| deadline + self.late)
     }
 
     pub(super) fn is_frozen(&self, now: Time) -> bool {
@@ -183,6 +200,7 @@ impl Worker {
 
     /// The answer to a call; one that was called by a former worker in its place is heard by nobody.
     pub(super) fn hear(&mut self, call: &Call, answer: &Answer, now: Time) -> Check {
+        self.stirred = true;
         self.watch.hears(call, answer, now);
         if let Some(answer) = self.saboteur.hears(call, answer.clone()) {
             self.engine.handle_answer(call.id, answer, now);
@@ -193,6 +211,7 @@ impl Worker {
     pub(super) fn drain(&mut self, now: Time) {
         if self.life == Life::Up {
             self.life = Life::Draining(now);
+            self.stirred = true;
             self.engine.handle_drain(now);
         }
     }
@@ -203,6 +222,7 @@ impl Worker {
 
     pub(super) fn replace_credentials(&mut self, now: Time) {
         if self.is_up() {
+            self.stirred = true;
             self.watch.credentials_changed(&self.engine);
             self.engine.handle_credentials_changed(now);
         }
@@ -331,7 +351,7 @@ impl Worker {
     fn rested(&mut self, now: Time) -> Check {
         self.watch.rested(&mut self.engine, now)?;
         self.turns += 1;
-        if self.engine.items.live() <= ITEMS_FEW || self.turns.is_multiple_of(256) {
+        if self.turns.is_multiple_of(1 + self.engine.items.live() as u64 / ITEMS_FEW) {
             audit(&self.engine)?;
         }
         rests(self.saboteur.deadline(self.engine.deadline()), now)

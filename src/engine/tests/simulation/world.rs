@@ -17,7 +17,7 @@ use crate::id::Id;
 /// How long after the last fault everything must be settled.
 const PATIENCE: Duration = Duration::from_secs(2 * 3600);
 
-/// Events that a schedule may take for each message and second: far more than any needs.
+/// Events that a schedule may take, besides some for each message and second: far more than any needs.
 const STEPS_BASE: u64 = 400_000;
 
 /// How long the broker waits for a sign of life.
@@ -97,7 +97,6 @@ pub(super) fn run(plan: &Plan, sabotage: Option<Sabotage>) -> Check<Report> {
 pub(super) fn run_for(plan: &Plan, sabotage: Option<Sabotage>, end: Time) -> Check<Report> {
     let mut world = World::new(plan, sabotage);
     world.run_until(Some(end))?;
-    world.report.most_given_back = world.report.most_given_back.max(world.broker.most_given_back());
     Ok(world.report)
 }
 
@@ -296,6 +295,7 @@ impl World {
     fn check_gone(&mut self, message: &Message) -> Check {
         self.report.settled_at = self.now;
         self.report.settled += 1;
+        self.report.most_given_back = self.report.most_given_back.max(message.given_back());
         let letter = &message.letter;
         if self.broker.dead.contains(&letter.number) {
             self.report.dead += 1;
@@ -312,7 +312,8 @@ impl World {
             worker.check_drain(self.now)?;
         }
         let steps = self.report.steps;
-        let steps_max = STEPS_BASE + 100 * self.published as u64;
+        let seconds = self.now.elapsed().as_secs() * self.workers.len() as u64;
+        let steps_max = STEPS_BASE + 100 * self.published as u64 + seconds;
         let late = !self.is_settled() && self.now.since(self.plan.faults_end) >= PATIENCE;
         let stuck = !ends && (late || steps >= steps_max);
         Invariant::Settles.holds(!stuck, || self.standstill())
