@@ -74,7 +74,7 @@ impl Endpoint {
             }
             Some(SpellKind::RejectsAll) => return said(Outcome::Rejected(Rejection::Invalid), "0001", 200),
             Some(SpellKind::Throttles) => return self.throttled(),
-            Some(SpellKind::Flaps) if now.elapsed().as_secs() % 2 == 0 => {
+            Some(SpellKind::Flaps) if now.elapsed().as_secs().is_multiple_of(2) => {
                 return said(Outcome::Transient, "", 502);
             }
             Some(SpellKind::Flaps | SpellKind::BrokerStalls | SpellKind::LettersRefused) | None => {}

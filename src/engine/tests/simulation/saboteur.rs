@@ -219,6 +219,7 @@ impl Saboteur {
         }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "each sabotage is seen to in one place only")]
     fn acks(&mut self, sabotage: Sabotage, extent: Extent) -> Actions {
         let (Extent::One(last) | Extent::UpTo(last)) = extent;
         let next = Tag(last.0 + 1);
@@ -233,6 +234,7 @@ impl Saboteur {
         }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "each sabotage is seen to in one place only")]
     fn calls(&mut self, sabotage: Sabotage, mut call: Call, engine: &mut Engine) -> Actions {
         let probe = call.trigger == Trigger::Probe;
         let earlier = self.earlier.replace(call.clone());

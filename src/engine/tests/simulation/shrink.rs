@@ -92,10 +92,11 @@ impl Shrinking {
     fn thin(&mut self, place: usize) -> bool {
         let mut smaller = false;
         for second in [false, true] {
-            let ids = match &self.plan.schedule[place].1 {
-                Occurrence::Publish(letter) if letter.ids.len() > 1 => letter.ids.clone(),
-                _ => return smaller,
-            };
+            let Occurrence::Publish(letter) = &self.plan.schedule[place].1 else { return smaller };
+            let ids = letter.ids.clone();
+            if ids.len() == 1 {
+                return smaller;
+            }
             let (first_half, second_half) = ids.split_at(ids.len() / 2);
             let half = if second { second_half } else { first_half };
             smaller |= self.attempt(|plan| {
