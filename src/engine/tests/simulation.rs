@@ -48,6 +48,21 @@ fn nothing_is_lost_blamed_or_stuck_on_any_schedule() {
     }
 }
 
+/// What no schedule reaches is not simulated.
+#[test]
+fn schedules_reach_what_is_modelled() {
+    let reports: Vec<_> = (0..500).filter_map(|seed| attempt(&draw::plan(seed), None).ok()).collect();
+    assert_eq!(reports.len(), 500);
+    let some = |reached: fn(&world::Report) -> bool| reports.iter().filter(|report| reached(report)).count();
+    assert!(some(|report| report.most_given_back > 1) > 5, "several workers give a message back");
+    assert!(some(|report| report.dead > 0) > 50, "messages are dead-lettered");
+    assert!(some(|report| report.probes > 0) > 50, "breakers open");
+    assert!(
+        some(|report| report.throttled.iter().filter(|its| **its > 0).count() > 1) > 5,
+        "a quota is shared"
+    );
+}
+
 /// The first seed found that fails, by as many threads as there are processors.
 fn first_failure(seeds: std::ops::Range<u64>) -> Option<u64> {
     let (next, failed) = (AtomicU64::new(seeds.start), AtomicBool::new(false));

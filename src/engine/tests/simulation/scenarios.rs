@@ -163,6 +163,19 @@ fn an_endpoint_that_fails_every_other_second_wedges_nothing() {
     assert_eq!(report.dead, 0);
 }
 
+/// In a long outage the consumer is cancelled while there is no room for most of what was delivered.
+#[test]
+fn deliveries_that_go_back_unseen_leave_gaps_in_the_tags() {
+    let letters = (0..60).map(|n| (Time::default(), letter(n, (0..10).map(|id| format!("v{n}-{id}")))));
+    let mut plan = plan(1, letters);
+    plan.settings = Settings { batch_max: 1, concurrency_max: 1, prefetch: 60, ..settings() };
+    plan.spells.push(Spell { from: at(0), to: at(20 * MINUTE), kind: SpellKind::Outage });
+    plan.faults_end = at(20 * MINUTE);
+    let report = run(&plan, None).expect("all settle");
+    assert_eq!((report.settled, report.dead), (60, 0));
+    assert!(report.skipped > 0, "no tag was skipped");
+}
+
 #[test]
 fn an_endpoint_that_rejects_everything_is_not_believed() {
     let mut plan = plan(1, singles(600, 500));

@@ -26,6 +26,9 @@ pub(super) struct Watch {
     asked: BTreeSet<Key>,
     /// When the endpoint last confirmed an ID's deletion.
     confirmed: BTreeMap<Key, u64>,
+    /// The latest delivery of the epoch, and how many tags were skipped: they went back unseen.
+    latest: Tag,
+    pub(super) skipped: u64,
     /// The IDs of the largest message so far.
     largest: usize,
     calls: Vec<Call>,
@@ -59,6 +62,8 @@ impl Watch {
             held: BTreeMap::new(),
             asked: BTreeSet::new(),
             confirmed: BTreeMap::new(),
+            latest: Tag(0),
+            skipped: 0,
             largest: 0,
             calls: Vec::new(),
             caller: Caller::new(&plan.settings),
@@ -100,6 +105,7 @@ impl Watch {
     /// The epoch is over.
     pub(super) fn lost(&mut self, engine: &mut Engine) {
         self.held.clear();
+        self.latest = Tag(0);
         engine.take_tally();
         self.tally = Tally::default();
     }

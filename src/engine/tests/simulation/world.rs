@@ -41,6 +41,8 @@ pub(super) struct Report {
     pub(super) most_given_back: u32,
     /// Good messages that had to be published to find out what was bad.
     pub(super) company: usize,
+    /// Deliveries that went back before an engine heard of them.
+    pub(super) skipped: u64,
     pub(super) settled: usize,
     pub(super) dead: usize,
     /// When the last message was settled.
@@ -82,6 +84,7 @@ pub(super) fn run(plan: &Plan, sabotage: Option<Sabotage>) -> Check<Report> {
     // What nobody waits for any more is forgotten when it is its turn.
     world.run_until(Some(world.now + FORGETTING))?;
     world.check_end()?;
+    world.report.skipped = world.workers.iter().map(|worker| worker.watch.skipped).sum();
     for worker in 0..world.workers.len() {
         world.occur(Occurrence::Drain(worker));
         world.turn(worker)?;
