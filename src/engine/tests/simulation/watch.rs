@@ -95,6 +95,8 @@ impl Watch {
             self.asked.extend(keys.iter().cloned());
             self.largest = self.largest.max(keys.len());
         }
+        self.skipped += tag.0 - self.latest.0 - 1;
+        self.latest = tag;
         let redelivered = message.redelivered;
         self.held
             .insert(tag, Held { letter, keys, redelivered, since: self.step, dying: false, stored: false });
