@@ -36,7 +36,8 @@
 //! soon as it refuses us. In the latter two only probes leave: single IDs, in rotation, at growing intervals,
 //! and every other time one that was deleted before, as what is in hand may be just what fails.
 //! Any deletion makes it healthy again. After `release_after` without a success the deliveries are given back,
-//! once, and a few IDs are kept as payload for the probes.
+//! once, and a few IDs are kept as payload for the probes. Where these are all there was, and nothing was ever
+//! deleted, deliveries are taken again for others to try, at intervals that double.
 //!
 //! # What holds at all times
 //!
@@ -232,6 +233,8 @@ pub struct Engine {
     cancels: u32,
     /// The deliveries were given back; none are wanted until the endpoint is back.
     released: bool,
+    /// How often deliveries were taken again in this outage, for something to probe with.
+    resumptions: u32,
     drain: Option<Drain>,
     next_call: u64,
     next_batch: u64,
@@ -279,6 +282,7 @@ impl Engine {
             consumer: Consumer::Off,
             cancels: 0,
             released: false,
+            resumptions: 0,
             drain: None,
             next_call: 1,
             next_batch: 1,

@@ -13,6 +13,10 @@ pub(super) const REJOIN: Duration = Duration::from_secs(1);
 /// IDs kept as payload for probes after everything was given back. Deleting them is wanted anyway.
 const KEPT_MAX: usize = 10;
 
+/// How often the wait doubles before deliveries are taken again for something to probe with: each time they go back
+/// once more, which counts towards a delivery limit, but what is new in the queue should not wait for hours.
+const DOUBLINGS: u32 = 4;
+
 impl Engine {
     /// Gives everything back in a long outage, and asks for it again afterwards.
     pub(super) fn advance_outage(&mut self, now: Time) -> bool {
@@ -22,6 +26,9 @@ impl Engine {
         if self.monitor.is_healthy() && self.calls.is_empty() && self.items.live() == 0 {
             // Whoever was in trouble is gone.
             self.monitor.forget_trouble();
+        }
+        if self.monitor.is_healthy() {
+            self.resumptions = 0;
         }
         if self.released && self.monitor.is_healthy() {
             self.released = false;
@@ -73,6 +80,7 @@ impl Engine {
             return false;
         }
         self.released = false;
+        self.resumptions = self.resumptions.saturating_add(1);
         self.monitor.restart_trouble(now);
         true
     }
@@ -95,12 +103,12 @@ impl Engine {
     }
 
     /// When deliveries are taken again although the outage lasts: a few IDs are all there was, nothing was ever
-    /// deleted to try instead, and if just these IDs are what fails, others must be tried.
+    /// deleted to try instead, and if just these IDs are what fails, others must be tried. Each time later.
     fn resume_at(&self) -> Option<Time> {
         let waits = self.released && self.drain.is_none() && !self.monitor.is_healthy();
         let short = self.control.is_none() && self.items.live() < KEPT_MAX;
         let since = self.monitor.trouble_since().filter(|_| waits && short);
-        since.map(|since| since + self.settings.release_after)
+        since.map(|since| since + self.settings.release_after * (1 << self.resumptions.min(DOUBLINGS)))
     }
 
     /// Keeps a few IDs in their lanes, fresh ones before suspects, and forgets all others.

@@ -21,8 +21,13 @@ const WARM: Duration = Duration::from_secs(5);
 const BLIND: usize = 10;
 
 /// The share of the ceiling that the rate grows by in a second of success, after a throttled answer halved it.
-/// With four workers on one quota this keeps throttled answers near 3 % of all.
-const RAISE: f64 = 1.0 / 200.0;
+/// With four workers on one quota this keeps throttled answers near 4 % of all.
+const RAISE: f64 = 1.0 / 300.0;
+
+/// Below this share of the ceiling the rate grows faster, in inverse proportion to itself: who was throttled more often
+/// than others catches up sooner, and who calls often nears the quota as gently as before (Bansal and Balakrishnan,
+/// "Binomial congestion control algorithms", 2001).
+const KNEE: f64 = 1.0 / 5.0;
 
 /// The lowest rate that throttled answers can bring about, in calls a second.
 const FLOOR: f64 = 0.1;
@@ -166,7 +171,8 @@ impl Pace {
         self.throttled_in_row = 0;
         let Some(reduced) = &mut self.reduced else { return };
         let span = now.since(reduced.raised_at).min(Duration::from_secs(2)).as_secs_f64();
-        reduced.rate += span * RAISE * reduced.target;
+        let haste = (KNEE * reduced.target / reduced.rate).max(1.0);
+        reduced.rate += span * RAISE * reduced.target * haste;
         reduced.raised_at = now;
         if reduced.rate >= reduced.target {
             self.reduced = None;
@@ -264,6 +270,19 @@ mod tests {
             assert!(seconds < 1000, "never recovers");
         }
         assert!((50..=200).contains(&seconds), "{seconds} s");
+    }
+
+    #[test]
+    fn a_low_rate_grows_faster() {
+        let mut pace = Pace::new(Some(5.0));
+        for second in 1..=3 {
+            pace.throttled(at(second * 1000), at(second * 1000));
+        }
+        assert_eq!(pace.rate(), Some(0.625));
+        pace.succeeded(at(4000));
+        let rate = pace.rate().expect("a ceiling");
+        let grown = 5.0 / 300.0 * (1.0 / 0.625);
+        assert!((rate - 0.625 - grown).abs() < 1e-9, "{rate}");
     }
 
     #[test]

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use super::invariant::{Check, Invariant};
 use crate::engine::batch::Load;
 use crate::engine::{Engine, Time};
 
 /// Every live item is in exactly one lane, batch or call, none is forgotten, and the counts agree.
-pub(super) fn audit(engine: &Engine, now: Time) {
+pub(super) fn audit(engine: &Engine) -> Check {
+    let whole = |holds: bool, what: &str| Invariant::Whole.holds(holds, || format!("{what}: {engine:?}"));
     let lanes = engine.lanes.values().flatten();
     let suspects = engine.suspects.iter().flat_map(|batch| &batch.items);
     let condemned = engine.condemned.iter().map(|condemned| &condemned.key);
@@ -18,25 +20,25 @@ pub(super) fn audit(engine: &Engine, now: Time) {
             Load::Control => {}
         }
     }
-    assert_eq!(engine.ids_in_flight, in_flight.len(), "IDs in flight");
+    whole(engine.ids_in_flight == in_flight.len(), "IDs in flight")?;
     let mut seen = BTreeSet::new();
     for key in lanes.chain(suspects).chain(condemned).chain(&in_flight) {
-        assert!(engine.items.is_live(*key), "a stale key");
-        let id = (engine.items.slot_of(*key), engine.items.id(*key).clone());
-        assert!(seen.insert(id), "{:?} is in two places", engine.items.id(*key));
+        whole(engine.items.is_live(*key), "a stale key")?;
+        let first = seen.insert((engine.items.slot_of(*key), engine.items.id(*key)));
+        whole(first, "an ID is in two places")?;
     }
-    assert_eq!(seen.len(), engine.items.live(), "live items are somewhere");
-    assert!(engine.lanes.values().all(|lane| !lane.is_empty()), "no lane is empty");
+    whole(seen.len() == engine.items.live(), "a live item is nowhere")?;
+    whole(engine.lanes.values().all(|lane| !lane.is_empty()), "an empty lane")?;
     let limit = engine.settings.batch_max;
-    assert!(engine.suspects.iter().all(|batch| batch.items.len() <= limit), "batches are bounded");
-    assert!(engine.suspects.iter().all(|batch| batch.strikes < engine.settings.strikes_max), "strikes");
-    if let Some(ledger) = &engine.ledger {
-        assert!(ledger.in_hand() <= engine.settings.prefetch, "in hand beyond the prefetch");
-        assert!(engine.failures.len() <= ledger.in_hand(), "failures of deliveries not in hand");
-    } else {
-        assert!(engine.failures.is_empty(), "failures without deliveries");
-    }
-    if let Some(deadline) = engine.deadline() {
-        assert!(deadline > now, "the deadline {deadline:?} has passed at {now:?}: a hot loop");
-    }
+    whole(engine.suspects.iter().all(|batch| batch.items.len() <= limit), "a batch over its limit")?;
+    let strikes_max = engine.settings.strikes_max;
+    whole(engine.suspects.iter().all(|batch| batch.strikes < strikes_max), "a batch with too many strikes")?;
+    let in_hand = engine.ledger.as_ref().map_or(0, crate::engine::Ledger::in_hand);
+    whole(engine.failures.len() <= in_hand, "failures of deliveries not in hand")
+}
+
+/// Nothing to be done is overdue.
+pub(super) fn rests(deadline: Option<Time>, now: Time) -> Check {
+    let ahead = deadline.is_none_or(|deadline| deadline > now);
+    Invariant::Rests.holds(ahead, || format!("the deadline {deadline:?} has passed at {now:?}"))
 }

@@ -1,224 +1,241 @@
-//! A model of the broker: one queue, at most one consumer at a time, commands and notices in order but late.
+//! A model of the broker: one queue, a channel for each worker, frames in order but late.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::rc::Rc;
 use std::time::Duration;
 
-use super::plan::Nature;
+use super::invariant::{Check, Invariant};
+use super::plan::{Letter, Plan, Queue, SpellKind, WORKERS_MAX};
+use super::wire::{Stalls, Wire};
 use crate::delivery::{Extent, Tag};
 use crate::engine::Time;
-use crate::id::{Id, Namespace};
 
+/// A letter in the queue or in somebody's hands.
 #[derive(Clone, Debug)]
 pub(super) struct Message {
-    /// Its place in the queue, which it returns to.
-    pub(super) number: usize,
-    pub(super) ids: Vec<Id>,
-    pub(super) namespace: Option<Namespace>,
-    pub(super) malformed: bool,
+    pub(super) letter: Rc<Letter>,
     pub(super) redelivered: bool,
-}
-
-/// What the worker hears.
-#[derive(Debug)]
-pub(super) enum Notice {
-    Delivery(Tag, Message),
-    Cancelled,
+    /// Its place in the queue.
+    place: u64,
+    /// How often each worker gave it back: what counts towards a delivery limit.
+    given_back: [u32; WORKERS_MAX],
 }
 
 /// What the broker is told.
 #[derive(Debug)]
-pub(super) enum Command {
+pub(super) enum Frame {
     Consume,
     Cancel,
     Ack(Extent),
     GiveBack(Extent),
+    Close,
+}
+
+/// What it tells.
+#[derive(Debug)]
+pub(super) enum Notice {
+    Delivery(Tag, Message),
+    Cancelled,
+    Closed,
+}
+
+#[derive(Debug)]
+pub(super) struct Channel {
+    pub(super) up: Wire<Frame>,
+    pub(super) down: Wire<Notice>,
+    prefetch: usize,
+    next_tag: u64,
+    unacked: BTreeMap<Tag, Message>,
 }
 
 #[derive(Debug)]
 pub(super) struct Broker {
-    prefetch: usize,
-    queue: BTreeMap<usize, Message>,
-    connected: bool,
-    consuming: bool,
-    next_tag: u64,
-    unacked: BTreeMap<Tag, Message>,
-    notices: VecDeque<(Time, Notice)>,
-    commands: VecDeque<(Time, Command)>,
-    /// Dead letters that will be confirmed then.
-    storing: Vec<(Time, Tag)>,
-    /// Numbers of messages whose dead letter is stored.
+    rng: fastrand::Rng,
+    queue: Queue,
+    stalls: Stalls,
+    ready: BTreeMap<u64, Message>,
+    next_place: u64,
+    channels: [Option<Channel>; WORKERS_MAX],
+    /// The workers that consume: the one to be served next is first; it stays so if only one may be active.
+    consumers: VecDeque<usize>,
+    /// How often each has begun to consume.
+    begun: [u32; WORKERS_MAX],
+    /// Numbers of the messages whose dead letters are stored.
     pub(super) dead: BTreeSet<usize>,
-    /// Numbers of messages that are gone.
+    /// Numbers of the messages that are gone.
     pub(super) settled: BTreeSet<usize>,
 }
 
+impl Message {
+    /// How often it was given back, by all together.
+    pub(super) fn given_back(&self) -> u32 {
+        self.given_back.iter().sum()
+    }
+}
+
 impl Broker {
-    pub(super) fn new(prefetch: usize) -> Self {
+    pub(super) fn new(plan: &Plan) -> Self {
+        let stalls = plan.spells.iter().filter(|spell| spell.kind == SpellKind::BrokerStalls);
         Self {
-            prefetch,
-            queue: BTreeMap::new(),
-            connected: false,
-            consuming: false,
-            next_tag: 1,
-            unacked: BTreeMap::new(),
-            notices: VecDeque::new(),
-            commands: VecDeque::new(),
-            storing: Vec::new(),
+            rng: fastrand::Rng::with_seed(plan.seed ^ 0xb40c),
+            queue: plan.queue,
+            stalls: stalls.map(|spell| (spell.from, spell.to)).collect(),
+            ready: BTreeMap::new(),
+            next_place: 0,
+            channels: Default::default(),
+            consumers: VecDeque::new(),
+            begun: Default::default(),
             dead: BTreeSet::new(),
             settled: BTreeSet::new(),
         }
     }
 
-    pub(super) fn is_connected(&self) -> bool {
-        self.connected
+    /// The way to and from a worker, while it is connected.
+    pub(super) fn channel(&mut self, worker: usize) -> Option<&mut Channel> {
+        self.channels[worker].as_mut()
     }
 
-    pub(super) fn connect(&mut self) {
-        self.connected = true;
-        self.next_tag = 1;
+    /// Opens a worker's channel.
+    pub(super) fn open(&mut self, worker: usize, prefetch: usize) {
+        self.channels[worker] = Some(Channel {
+            up: Wire::new(&self.stalls),
+            down: Wire::new(&self.stalls),
+            prefetch,
+            next_tag: 1,
+            unacked: BTreeMap::new(),
+        });
     }
 
-    /// Ends the epoch: what is unacked goes back, what is under way is lost. A dead letter that was under way
-    /// may be stored all the same.
-    pub(super) fn disconnect(&mut self, rng: &mut fastrand::Rng) {
-        self.connected = false;
-        self.consuming = false;
-        for (_, tag) in std::mem::take(&mut self.storing) {
-            if rng.bool() {
-                self.dead.extend(self.unacked.get(&tag).map(|message| message.number));
+    /// Ends a worker's channel: what is unacked goes back, what is under way is lost.
+    pub(super) fn close(&mut self, worker: usize, now: Time) {
+        self.consumers.retain(|consumer| *consumer != worker);
+        if let Some(channel) = self.channels[worker].take() {
+            for message in channel.unacked.into_values() {
+                self.requeue(message);
             }
         }
-        for (_, message) in std::mem::take(&mut self.unacked) {
-            self.requeue(message);
-        }
-        self.notices.clear();
-        self.commands.clear();
+        self.deliver(now);
     }
 
-    pub(super) fn publish(&mut self, message: Message, now: Time, rng: &mut fastrand::Rng) {
-        self.queue.insert(message.number, message);
-        self.deliver(now, rng);
+    pub(super) fn publish(&mut self, letter: Letter, now: Time) {
+        let place = self.tail();
+        let letter = Rc::new(letter);
+        self.ready
+            .insert(place, Message { letter, redelivered: false, place, given_back: Default::default() });
+        self.deliver(now);
     }
 
-    pub(super) fn command(&mut self, command: Command, now: Time, rng: &mut fastrand::Rng) {
-        let due = self.commands.back().map_or(now, |(last, _)| *last).max(now + transit(rng));
-        self.commands.push_back((due, command));
+    /// When the next frame of `worker` arrives.
+    pub(super) fn next(&self, worker: usize) -> Option<Time> {
+        self.channels[worker].as_ref()?.up.next()
     }
 
-    pub(super) fn store(&mut self, tag: Tag, now: Time, rng: &mut fastrand::Rng) {
-        let slow = rng.u8(..10) == 0;
-        let wait = Duration::from_millis(if slow { rng.u64(..60_000) } else { rng.u64(..50) });
-        self.storing.push((now + wait, tag));
+    /// The next frame of `worker` that has arrived.
+    pub(super) fn frame(&mut self, worker: usize, now: Time) -> Option<Frame> {
+        self.channels[worker].as_mut()?.up.take(now)
     }
 
-    /// When something happens next; deliveries wait while there is no `room` for them.
-    pub(super) fn next(&self, room: bool) -> Option<Time> {
-        let notice = self.notices.front().filter(|(_, notice)| room || !notice.is_delivery());
-        let stored = self.storing.iter().map(|(due, _)| *due).min();
-        [notice.map(|(due, _)| *due), self.commands.front().map(|(due, _)| *due), stored]
-            .into_iter()
-            .flatten()
-            .min()
-    }
-
-    /// The next notice that is due.
-    pub(super) fn notice(&mut self, room: bool, now: Time) -> Option<Notice> {
-        let (due, notice) = self.notices.front()?;
-        if *due > now || notice.is_delivery() && !room {
-            return None;
-        }
-        self.notices.pop_front().map(|(_, notice)| notice)
-    }
-
-    /// The dead letters that are stored by now.
-    pub(super) fn stored(&mut self, now: Time) -> Vec<Tag> {
-        let stored: Vec<Tag> =
-            self.storing.extract_if(.., |(due, _)| *due <= now).map(|(_, tag)| tag).collect();
-        self.dead.extend(stored.iter().filter_map(|tag| self.unacked.get(tag)).map(|message| message.number));
-        stored
-    }
-
-    /// Carries out the next command that is due.
-    pub(super) fn obey(&mut self, now: Time, rng: &mut fastrand::Rng) -> bool {
-        if self.commands.front().is_none_or(|(due, _)| *due > now) {
-            return false;
-        }
-        let Some((_, command)) = self.commands.pop_front() else { return false };
-        match command {
-            Command::Consume => {
-                assert!(!self.consuming, "consumes twice");
-                self.consuming = true;
+    /// Obeys; returns what is gone by that.
+    pub(super) fn obey(&mut self, worker: usize, frame: Frame, now: Time) -> Check<Vec<Message>> {
+        let mut gone = Vec::new();
+        match frame {
+            Frame::Consume => {
+                let first = !self.consumers.contains(&worker);
+                Invariant::TurnsConsuming.holds(first, || "consumes twice".to_owned())?;
+                self.consumers.push_back(worker);
+                self.begun[worker] += 1;
             }
-            Command::Cancel => {
-                assert!(self.consuming, "cancels no consumer");
-                self.consuming = false;
-                self.tell(Notice::Cancelled, now, rng);
+            Frame::Cancel => {
+                let consumes = self.consumers.contains(&worker);
+                Invariant::TurnsConsuming.holds(consumes, || "cancels no consumer".to_owned())?;
+                self.consumers.retain(|consumer| *consumer != worker);
+                self.tell(worker, Notice::Cancelled, now);
             }
-            Command::Ack(extent) => {
-                for message in self.take(extent) {
-                    self.settled.insert(message.number);
+            Frame::Ack(extent) => {
+                gone = self.take(worker, extent)?;
+                self.settled.extend(gone.iter().map(|message| message.letter.number));
+            }
+            Frame::GiveBack(extent) => {
+                for mut message in self.take(worker, extent)? {
+                    message.given_back[worker] += 1;
+                    let (times, begun) = (message.given_back[worker], self.begun[worker]);
+                    Invariant::GivenBackOnce.holds(times <= begun, || {
+                        format!("{times} times, having begun to consume {begun} times: {message:?}")
+                    })?;
+                    self.requeue(message);
                 }
             }
-            Command::GiveBack(extent) => {
-                for message in self.take(extent) {
+            Frame::Close => {
+                self.tell(worker, Notice::Closed, now);
+                self.consumers.retain(|consumer| *consumer != worker);
+                let unacked =
+                    self.channels[worker].as_mut().map(|channel| std::mem::take(&mut channel.unacked));
+                for message in unacked.into_iter().flat_map(BTreeMap::into_values) {
                     self.requeue(message);
                 }
             }
         }
-        self.deliver(now, rng);
-        true
+        self.deliver(now);
+        Ok(gone)
     }
 
-    /// Another consumer takes a message off the queue and does what it asks for.
-    pub(super) fn lose_one(&mut self, rng: &mut fastrand::Rng) {
-        let good = |message: &Message| {
-            !message.malformed && message.ids.iter().all(|id| Nature::of(id) == Nature::Good)
-        };
-        let numbers: Vec<usize> = self.queue.values().filter(|m| good(m)).map(|m| m.number).collect();
-        if let Some(number) = rng.choice(numbers) {
-            self.queue.remove(&number);
-            self.settled.insert(number);
-        }
-    }
-
-    fn take(&mut self, extent: Extent) -> Vec<Message> {
+    fn take(&mut self, worker: usize, extent: Extent) -> Check<Vec<Message>> {
+        let Some(channel) = &mut self.channels[worker] else { return Ok(Vec::new()) };
         let (first, last) = match extent {
             Extent::One(tag) => (tag, tag),
             Extent::UpTo(tag) => (Tag(0), tag),
         };
-        assert!(self.unacked.contains_key(&last), "{last:?} is unknown: the channel is closed");
-        self.unacked.extract_if(first..=last, |_, _| true).map(|(_, message)| message).collect()
+        let known = channel.unacked.contains_key(&last);
+        Invariant::SettledOnce.holds(known, || format!("{last:?} is unknown: the channel is closed"))?;
+        Ok(channel.unacked.extract_if(first..=last, |_, _| true).map(|(_, message)| message).collect())
     }
 
     fn requeue(&mut self, message: Message) {
-        self.queue.insert(message.number, Message { redelivered: true, ..message });
+        let place = if self.queue.returns_to_tail { self.tail() } else { message.place };
+        self.ready.insert(place, Message { redelivered: true, place, ..message });
     }
 
-    fn deliver(&mut self, now: Time, rng: &mut fastrand::Rng) {
-        while self.consuming && self.unacked.len() < self.prefetch {
-            let Some((_, message)) = self.queue.pop_first() else { return };
-            let tag = Tag(self.next_tag);
-            self.next_tag += 1;
-            self.unacked.insert(tag, message.clone());
-            self.tell(Notice::Delivery(tag, message), now, rng);
+    fn tail(&mut self) -> u64 {
+        self.next_place += 1;
+        self.next_place
+    }
+
+    fn deliver(&mut self, now: Time) {
+        while !self.ready.is_empty()
+            && let Some(worker) = self.turn()
+            && let Some((_, message)) = self.ready.pop_first()
+        {
+            let Some(channel) = &mut self.channels[worker] else { return };
+            let tag = Tag(channel.next_tag);
+            channel.next_tag += 1;
+            channel.unacked.insert(tag, message.clone());
+            self.tell(worker, Notice::Delivery(tag, message), now);
         }
     }
 
-    fn tell(&mut self, notice: Notice, now: Time, rng: &mut fastrand::Rng) {
-        let due = self.notices.back().map_or(now, |(last, _)| *last).max(now + transit(rng));
-        self.notices.push_back((due, notice));
+    /// Who is served next, if anybody may be.
+    fn turn(&mut self) -> Option<usize> {
+        let has_room = |worker: &usize| {
+            self.channels[*worker].as_ref().is_some_and(|channel| channel.unacked.len() < channel.prefetch)
+        };
+        if self.queue.single_active {
+            return self.consumers.front().copied().filter(|worker| has_room(worker));
+        }
+        let place = self.consumers.iter().position(has_room)?;
+        let worker = self.consumers.remove(place)?;
+        self.consumers.push_back(worker);
+        Some(worker)
     }
-}
 
-impl Notice {
-    fn is_delivery(&self) -> bool {
-        match self {
-            Self::Delivery(..) => true,
-            Self::Cancelled => false,
+    fn tell(&mut self, worker: usize, notice: Notice, now: Time) {
+        let transit = transit(&mut self.rng);
+        if let Some(channel) = &mut self.channels[worker] {
+            channel.down.send(notice, now, transit);
         }
     }
 }
 
-fn transit(rng: &mut fastrand::Rng) -> Duration {
+/// How long a frame takes.
+pub(super) fn transit(rng: &mut fastrand::Rng) -> Duration {
     Duration::from_micros(rng.u64(..3_000))
 }

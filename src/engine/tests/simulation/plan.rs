@@ -1,41 +1,72 @@
-//! What a seed decides.
+//! Everything about one schedule that is known beforehand, as data: drawn from a seed, shrunk, written down.
 
 use std::time::Duration;
 
-use super::broker::Message;
 use crate::config::OnOutage;
 use crate::engine::{Settings, Time};
 use crate::id::{Id, Namespace};
 use crate::retry::Ladder;
 
-/// Everything about one schedule that is known beforehand.
-#[derive(Debug)]
+/// Workers there can be.
+pub(super) const WORKERS_MAX: usize = 4;
+
+#[derive(Clone, Debug)]
 pub(super) struct Plan {
+    /// Decides everything that is left to chance while the schedule runs.
     pub(super) seed: u64,
+    pub(super) workers: usize,
+    pub(super) queue: Queue,
+    /// Every worker's.
     pub(super) settings: Settings,
     /// What happens when, in order.
     pub(super) schedule: Vec<(Time, Occurrence)>,
     pub(super) spells: Vec<Spell>,
-    pub(super) endpoint: Temper,
+    pub(super) temper: Temper,
     /// From here on nothing fails any more but bad IDs.
     pub(super) faults_end: Time,
+    /// Good messages keep coming after the faults: a lone ID that always fails is only found out beside others.
+    pub(super) company: bool,
 }
 
-/// Something that happens from outside.
-#[derive(Debug)]
+/// What kind of queue it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Queue {
+    /// One consumer at a time, the next in line when it goes.
+    pub(super) single_active: bool,
+    /// What comes back goes to the tail instead of where it was: both are seen, by version and delivery limit.
+    pub(super) returns_to_tail: bool,
+}
+
+/// What a publisher publishes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Letter {
+    /// Tells messages apart.
+    pub(super) number: usize,
+    pub(super) ids: Vec<Id>,
+    pub(super) namespace: Option<Namespace>,
+    pub(super) malformed: bool,
+}
+
+/// Something that happens from outside, some of it to the worker with this number.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Occurrence {
-    Publish(Message),
-    /// The connection to the broker is lost.
-    Cut,
-    /// The worker is asked to go; another one follows.
-    Drain,
-    /// The worker is killed; another one follows.
-    Crash,
-    Credentials,
+    Publish(Letter),
+    /// Its connection to the broker is lost.
+    Cut(usize),
+    /// It is asked to go; another one follows.
+    Drain(usize),
+    /// It is killed; another one follows.
+    Crash(usize),
+    /// It does nothing for so long, though everything around it goes on.
+    Freeze(usize, Duration),
+    /// Its token is replaced.
+    Credentials(usize),
+    /// The broker restarts: all connections are lost.
+    Restart,
 }
 
-/// A time in which every call fails alike.
-#[derive(Clone, Copy, Debug)]
+/// A time in which something fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Spell {
     pub(super) from: Time,
     pub(super) to: Time,
@@ -44,152 +75,36 @@ pub(super) struct Spell {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SpellKind {
+    /// The endpoint fails each call; a few of them do delete.
     Outage,
+    /// It refuses us.
     Blocked,
+    /// It rejects whatever it is asked.
     RejectsAll,
+    /// It throttles each call.
     Throttles,
+    /// It fails every other second.
+    Flaps,
+    /// Nothing passes between the broker and the workers.
+    BrokerStalls,
+    /// No dead letter is stored.
+    LettersRefused,
 }
 
-/// How the endpoint fails while faults last.
-#[derive(Clone, Copy, Debug)]
+/// How the endpoint behaves; the first three, in calls of a thousand, only while faults last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Temper {
-    pub(super) latency_max: Duration,
-    pub(super) transient: f64,
+    pub(super) transient: u32,
     /// Deleted, but the answer is lost.
-    pub(super) unheard: f64,
-    pub(super) throttled: f64,
+    pub(super) unheard: u32,
+    pub(super) throttled: u32,
+    pub(super) latency_max: Duration,
+    /// Calls of the account that it accepts in any one second.
+    pub(super) quota: Option<usize>,
     /// Answers 0409 to a call that holds a deleted ID.
     pub(super) refuses_duplicates: bool,
     /// IDs beyond which it answers 413.
-    pub(super) ids_max: usize,
-}
-
-pub(super) fn at(ms: u64) -> Time {
-    Time::after_start(Duration::from_millis(ms))
-}
-
-impl Plan {
-    pub(super) fn new(seed: u64) -> Self {
-        let mut rng = fastrand::Rng::with_seed(seed);
-        let rng = &mut rng;
-        let span = [2_000, 20_000, 200_000, 1_500_000][rng.usize(..4)];
-        let settings = settings(rng);
-        let calm = rng.u8(..4) == 0;
-        let mut schedule = publications(rng, span, settings.batch_max);
-        let spells = if calm { Vec::new() } else { spells(rng, span) };
-        for (chance, make) in [
-            (3, (|| Occurrence::Cut) as fn() -> Occurrence),
-            (2, || Occurrence::Drain),
-            (2, || Occurrence::Crash),
-            (2, || Occurrence::Credentials),
-        ] {
-            if !calm && rng.bool() {
-                for _ in 0..rng.u32(..chance) {
-                    schedule.push((at(rng.u64(..span)), make()));
-                }
-            }
-        }
-        schedule.sort_by_key(|(time, _)| *time);
-        let some =
-            |rng: &mut fastrand::Rng, most: f64| if calm || rng.bool() { 0.0 } else { most * rng.f64() };
-        let endpoint = Temper {
-            latency_max: Duration::from_millis([1, 50, 500, 5_000][rng.usize(..4)]),
-            transient: some(rng, 0.08),
-            unheard: some(rng, 0.04),
-            throttled: some(rng, 0.1),
-            refuses_duplicates: rng.u8(..4) == 0,
-            ids_max: if rng.u8(..8) == 0 { rng.usize(1..=settings.batch_max) } else { usize::MAX },
-        };
-        Self { seed, settings, schedule, spells, endpoint, faults_end: at(span + 1_000) }
-    }
-
-    /// The spell at `now`, if there is one.
-    pub(super) fn spell(&self, now: Time) -> Option<SpellKind> {
-        self.spells.iter().find(|spell| spell.from <= now && now < spell.to).map(|spell| spell.kind)
-    }
-
-    /// Whether a message holds an ID that always fails.
-    pub(super) fn has_poison(&self) -> bool {
-        let poison = |message: &Message| message.ids.iter().any(|id| Nature::of(id) == Nature::Poison);
-        self.schedule.iter().any(|(_, occurrence)| match occurrence {
-            Occurrence::Publish(message) => poison(message),
-            Occurrence::Cut | Occurrence::Drain | Occurrence::Crash | Occurrence::Credentials => false,
-        })
-    }
-
-    /// Whether the endpoint ever rejects what is good.
-    pub(super) fn rejects_all(&self) -> bool {
-        self.spells.iter().any(|spell| spell.kind == SpellKind::RejectsAll)
-    }
-}
-
-fn settings(rng: &mut fastrand::Rng) -> Settings {
-    let batch_max = [1, 2, 3, 5, 8, 40][rng.usize(..6)];
-    let concurrency_max = rng.usize(1..=4);
-    // A window that IDs that always fail can fill shows nothing else; there are three of them at most.
-    let least = batch_max.max(5);
-    let auto = ((2 * concurrency_max + 1) * batch_max).max(least);
-    Settings {
-        batch_max,
-        linger: Duration::from_millis([0, 20, 1_000][rng.usize(..3)]),
-        concurrency_max,
-        rate_max: [None, None, Some(5.0), Some(50.0)][rng.usize(..4)],
-        retry: Ladder::new(Duration::from_millis(500), Duration::from_secs(60), 2.0),
-        strikes_max: 8,
-        retry_after_max: Duration::from_secs(20),
-        failure_threshold: rng.u32(1..=6),
-        probe: Ladder::new(Duration::from_secs(1), Duration::from_secs(60), 2.0),
-        release_after: Duration::from_secs([60, 120, 300][rng.usize(..3)]),
-        on_outage: if rng.u8(..6) == 0 { OnOutage::DeadLetter } else { OnOutage::Hold },
-        prefetch: if rng.bool() { auto } else { rng.usize(least..=auto) },
-        namespace: rng.bool().then(|| Namespace::new("default").expect("fit")),
-        grace: Duration::from_secs(rng.u64(1..=25)),
-        dry_run: false,
-    }
-}
-
-fn publications(rng: &mut fastrand::Rng, span: u64, batch_max: usize) -> Vec<(Time, Occurrence)> {
-    let names = rng.usize(1..=120);
-    let bad = [0, 0, 1, 3, 12][rng.usize(..5)];
-    let poison = [0, 0, 0, 1, 3][rng.usize(..5)];
-    let wide = rng.bool();
-    let burst = rng.bool();
-    let spaces = rng.usize(1..=3);
-    (0..rng.usize(1..=80))
-        .map(|number| {
-            let most = if wide { 2 * batch_max + 2 } else { 1 };
-            let ids = (0..rng.usize(1..=most)).map(|_| match rng.usize(..60) {
-                0 if bad > 0 => format!("bad{}", rng.usize(..bad)),
-                1 if poison > 0 => format!("poison{}", rng.usize(..poison)),
-                _ => format!("v{}", rng.usize(..names)),
-            });
-            let ids = ids.map(|id| Id::new(&id).expect("fit")).collect();
-            let namespace = match rng.usize(..=spaces) {
-                0 | 1 => None,
-                named => Some(Namespace::new(&format!("ns{named}")).expect("fit")),
-            };
-            let malformed = rng.u8(..40) == 0;
-            let when = if burst { rng.u64(..100) } else { rng.u64(..span) };
-            let message = Message { number, ids, namespace, malformed, redelivered: false };
-            (at(when), Occurrence::Publish(message))
-        })
-        .collect()
-}
-
-fn spells(rng: &mut fastrand::Rng, span: u64) -> Vec<Spell> {
-    (0..rng.u32(..4))
-        .map(|_| {
-            let from = rng.u64(..span);
-            let to = span.min(from + rng.u64(..=span / 2));
-            let kind = match rng.u8(..12) {
-                0..=4 => SpellKind::Outage,
-                5..=7 => SpellKind::Blocked,
-                8..=10 => SpellKind::Throttles,
-                _ => SpellKind::RejectsAll,
-            };
-            Spell { from: at(from), to: at(to), kind }
-        })
-        .collect()
+    pub(super) ids_max: Option<usize>,
 }
 
 /// What the endpoint thinks of an ID, by its name.
@@ -210,4 +125,60 @@ impl Nature {
             _ => Self::Good,
         }
     }
+}
+
+impl Default for Temper {
+    /// Always well, and at once.
+    fn default() -> Self {
+        Self {
+            transient: 0,
+            unheard: 0,
+            throttled: 0,
+            latency_max: Duration::from_millis(1),
+            quota: None,
+            refuses_duplicates: false,
+            ids_max: None,
+        }
+    }
+}
+
+impl SpellKind {
+    pub(super) fn is_endpoints(self) -> bool {
+        match self {
+            Self::Outage | Self::Blocked | Self::RejectsAll | Self::Throttles | Self::Flaps => true,
+            Self::BrokerStalls | Self::LettersRefused => false,
+        }
+    }
+}
+
+impl Plan {
+    /// Whether the endpoint ever rejects what is good.
+    pub(super) fn rejects_all(&self) -> bool {
+        self.spells.iter().any(|spell| spell.kind == SpellKind::RejectsAll)
+    }
+}
+
+/// The settings that no plan changes, and a start for the others.
+pub(super) fn settings() -> Settings {
+    Settings {
+        batch_max: 3,
+        linger: Duration::from_secs(1),
+        concurrency_max: 4,
+        rate_max: None,
+        retry: Ladder::new(Duration::from_millis(500), Duration::from_secs(60), 2.0),
+        strikes_max: 8,
+        retry_after_max: Duration::from_secs(20),
+        failure_threshold: 5,
+        probe: Ladder::new(Duration::from_secs(1), Duration::from_secs(60), 2.0),
+        release_after: Duration::from_secs(300),
+        on_outage: OnOutage::Hold,
+        prefetch: 27,
+        namespace: None,
+        grace: Duration::from_secs(25),
+        dry_run: false,
+    }
+}
+
+pub(super) fn at(ms: u64) -> Time {
+    Time::after_start(Duration::from_millis(ms))
 }

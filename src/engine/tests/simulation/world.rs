@@ -1,210 +1,292 @@
-//! The engine between a modelled broker and a modelled endpoint, and what must hold of its actions.
+//! The workers between a modelled broker and a modelled endpoint, in virtual time.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::audit::audit;
-use super::broker::{Broker, Command, Message, Notice};
-use super::endpoint::Endpoint;
-use super::plan::{Nature, Occurrence, Plan};
-use crate::answer::{Outcome, Rejection};
-use crate::config::OnOutage;
-use crate::delivery::{Arrival, Extent, Obituary, Reason, Tag};
-use crate::engine::{Action, Call, Engine, Tally, Time, Trigger};
-use crate::id::{Id, Namespace};
-use crate::request::{Malformed, Request};
+use super::broker::{Broker, Message};
+use super::endpoint::{Endpoint, Journey};
+use super::invariant::{Check, Invariant};
+use super::plan::{Letter, Occurrence, Plan, WORKERS_MAX};
+use super::saboteur::{Sabotage, Saboteur};
+use super::watch::keys;
+use super::worker::{Wish, Worker};
+use crate::answer::{Answer, Outcome};
+use crate::engine::{Call, Time, Trigger};
+use crate::id::Id;
 
 /// How long after the last fault everything must be settled.
 const PATIENCE: Duration = Duration::from_secs(2 * 3600);
 
-/// Virtual events a schedule may take: far more than the longest needs.
-const STEPS_MAX: u64 = 400_000;
+/// Events that a schedule may take, besides some for each message and second: far more than any needs.
+const STEPS_BASE: u64 = 400_000;
 
-type Key = (Option<Namespace>, Id);
+/// How long the broker waits for a sign of life.
+const HEARTBEAT: Duration = Duration::from_secs(30);
+
+/// Longer than any backoff.
+const FORGETTING: Duration = Duration::from_secs(300);
+
+/// Between two good messages after the faults.
+const COMPANY_EVERY: Duration = Duration::from_secs(5);
+
+/// What came of a schedule.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Report {
+    /// Each worker's calls that the endpoint accepted, and those that it throttled.
+    pub(super) accepted: [u64; WORKERS_MAX],
+    pub(super) throttled: [u64; WORKERS_MAX],
+    pub(super) calls: u64,
+    pub(super) probes: u64,
+    /// The most often that one message was given back, by all workers together.
+    pub(super) most_given_back: u32,
+    /// Good messages that had to be published to find out what was bad.
+    pub(super) company: usize,
+    /// Deliveries that went back before an engine heard of them.
+    pub(super) skipped: u64,
+    pub(super) settled: usize,
+    pub(super) dead: usize,
+    /// When the last message was settled.
+    pub(super) settled_at: Time,
+    pub(super) steps: u64,
+}
 
 #[derive(Debug)]
 pub(super) struct World {
     plan: Plan,
-    rng: fastrand::Rng,
     now: Time,
-    /// Counts events, for before and after.
-    step: u64,
     schedule: VecDeque<(Time, Occurrence)>,
-    engine: Engine,
-    /// Workers so far; calls of former ones are answered to nobody.
-    worker: u64,
-    draining_since: Option<Time>,
-    connects_at: Option<Time>,
     broker: Broker,
     endpoint: Endpoint,
-    calls: Vec<(Time, u64, Call)>,
-    departures: VecDeque<Time>,
-    /// Deliveries that the engine has in hand.
-    held: BTreeMap<Tag, Held>,
-    /// The last step at which the endpoint confirmed an ID's deletion.
-    confirmed: BTreeMap<Key, u64>,
+    workers: Vec<Worker>,
+    flights: Vec<Flight>,
+    /// When the broker gives up a frozen worker.
+    heartbeats: Vec<(Time, usize)>,
+    rng: fastrand::Rng,
     published: usize,
-    /// When the next good message comes, after the faults: a lone poison ID is only found out beside others.
     company_at: Option<Time>,
-    tally: Tally,
+    report: Report,
 }
 
+/// A call on its way.
 #[derive(Debug)]
-struct Held {
-    message: Message,
-    since: u64,
-    dying: bool,
-    stored: bool,
+struct Flight {
+    worker: usize,
+    incarnation: u64,
+    call: Call,
+    journey: Journey,
+    answer: Option<Answer>,
+}
+
+/// Runs a plan to its end, with a saboteur in each worker if one is given.
+pub(super) fn run(plan: &Plan, sabotage: Option<Sabotage>) -> Check<Report> {
+    let mut world = World::new(plan, sabotage);
+    world.run_until(None)?;
+    // What nobody waits for any more is forgotten when it is its turn.
+    world.run_until(Some(world.now + FORGETTING))?;
+    world.check_end()?;
+    world.report.skipped = world.workers.iter().map(|worker| worker.watch.skipped).sum();
+    for worker in 0..world.workers.len() {
+        world.occur(Occurrence::Drain(worker));
+        world.turn(worker)?;
+    }
+    let end = world.now + world.plan.settings.grace + Duration::from_secs(1);
+    world.run_until(Some(end))?;
+    let drains = world.workers.iter().find(|worker| worker.is_draining());
+    Invariant::Drains.holds(drains.is_none(), || format!("the idle drain doesn't end: {drains:?}"))?;
+    Ok(world.report)
+}
+
+/// Runs a plan for so long, whatever is settled by then.
+pub(super) fn run_for(plan: &Plan, sabotage: Option<Sabotage>, end: Time) -> Check<Report> {
+    let mut world = World::new(plan, sabotage);
+    world.run_until(Some(end))?;
+    Ok(world.report)
 }
 
 impl World {
-    pub(super) fn new(mut plan: Plan) -> Self {
-        let company_at = plan.has_poison().then_some(plan.faults_end);
-        let schedule = std::mem::take(&mut plan.schedule).into();
+    fn new(plan: &Plan, sabotage: Option<Sabotage>) -> Self {
+        let saboteur = |worker| Saboteur::new(sabotage, worker);
         Self {
-            rng: fastrand::Rng::with_seed(plan.seed ^ 0x5eed),
             now: Time::default(),
-            step: 0,
-            schedule,
-            engine: Engine::new(plan.settings.clone(), plan.seed),
-            worker: 0,
-            draining_since: None,
-            connects_at: Some(Time::default()),
-            broker: Broker::new(plan.settings.prefetch),
-            endpoint: Endpoint::default(),
-            calls: Vec::new(),
-            departures: VecDeque::new(),
-            held: BTreeMap::new(),
-            confirmed: BTreeMap::new(),
+            schedule: plan.schedule.iter().cloned().collect(),
+            broker: Broker::new(plan),
+            endpoint: Endpoint::new(plan.seed ^ 0xe4d),
+            workers: (0..plan.workers).map(|index| Worker::new(plan, index, 0, saboteur(index))).collect(),
+            flights: Vec::new(),
+            heartbeats: Vec::new(),
+            rng: fastrand::Rng::with_seed(plan.seed ^ 0x70b1d),
             published: 0,
-            company_at,
-            tally: Tally::default(),
-            plan,
+            company_at: plan.company.then_some(plan.faults_end),
+            report: Report::default(),
+            plan: Plan { schedule: Vec::new(), ..plan.clone() },
         }
     }
 
-    /// Runs the schedule to its end.
-    pub(super) fn run(mut self) {
-        self.run_dry();
-        self.check_end();
-        let worker = self.worker;
-        self.occur(Occurrence::Drain);
-        self.poll();
-        self.run_dry();
-        assert!(self.worker > worker, "the idle drain doesn't end: {:?}", self.engine);
-    }
-
-    fn run_dry(&mut self) {
-        while let Some(next) = self.next() {
-            self.step(next);
-            self.check_progress();
+    /// Runs until everything is settled, or until `end`.
+    fn run_until(&mut self, end: Option<Time>) -> Check {
+        loop {
+            let Some(next) = self.next().filter(|next| end.is_none_or(|end| *next <= end)) else {
+                return Ok(());
+            };
+            self.step(next)?;
+            self.check_progress(end.is_some())?;
+            if end.is_none() && self.is_settled() && self.workers.iter().all(Worker::is_idle) {
+                return Ok(());
+            }
         }
     }
 
     /// When something happens next.
     fn next(&mut self) -> Option<Time> {
-        let call = self.calls.iter().map(|(due, ..)| *due).min();
         let schedule = self.schedule.front().map(|(due, _)| *due);
-        let broker = self.broker.next(self.engine.has_room());
-        let world = [call, schedule, self.connects_at, self.company_at, broker];
-        let world = world.into_iter().flatten().min();
-        let Some(deadline) = self.engine.deadline() else { return world };
-        // A timer may fire late.
-        let late = Duration::from_micros(if self.rng.u8(..5) == 0 { self.rng.u64(..50_000) } else { 0 });
-        Some(world.map_or(deadline + late, |world| world.min(deadline + late)))
+        let heartbeats = self.heartbeats.iter().map(|(due, _)| *due).min();
+        let flights = self.flights.iter().map(Flight::next).min();
+        let mut next = [schedule, self.company_at, heartbeats, flights].into_iter().flatten().min();
+        for worker in &self.workers {
+            let its = [worker.next(&mut self.broker), self.broker.next(worker.index)];
+            next = its.into_iter().flatten().chain(next).min();
+        }
+        next
     }
 
-    fn step(&mut self, next: Time) {
+    fn step(&mut self, next: Time) -> Check {
         self.now = self.now.max(next);
-        while self.happen() {
-            self.step += 1;
-            // The worker may feed several events before it polls.
+        while self.happen()? {
+            self.report.steps += 1;
+            // A worker may hear of several things before it gets to do anything.
             if self.rng.u8(..4) != 0 {
-                self.poll();
+                self.turn_all()?;
             }
         }
-        self.step += 1;
-        self.poll();
-        audit(&self.engine, self.now);
-        let snapshot = self.engine.snapshot();
-        assert_eq!(snapshot.messages_unsettled, self.held.len(), "deliveries in hand");
-        self.tally();
+        self.report.steps += 1;
+        self.turn_all()
     }
 
     /// Lets one thing happen that is due.
-    fn happen(&mut self) -> bool {
+    fn happen(&mut self) -> Check<bool> {
         let now = self.now;
         if self.schedule.front().is_some_and(|(due, _)| *due <= now) {
             if let Some((_, occurrence)) = self.schedule.pop_front() {
                 self.occur(occurrence);
             }
-            return true;
-        }
-        if self.connects_at.is_some_and(|due| due <= now) {
-            self.connects_at = None;
-            self.broker.connect();
-            self.engine.handle_connected(now);
-            return true;
+            return Ok(true);
         }
         if self.company_at.is_some_and(|due| due <= now) {
-            self.company();
-            return true;
+            self.keep_company();
+            return Ok(true);
         }
-        if let Some(place) = self.calls.iter().position(|(due, ..)| *due <= now) {
-            let (_, worker, call) = self.calls.swap_remove(place);
-            self.answer(worker, &call);
-            return true;
-        }
-        if let Some(notice) = self.broker.notice(self.engine.has_room(), now) {
-            match notice {
-                Notice::Delivery(tag, message) => self.deliver(tag, message),
-                Notice::Cancelled => self.engine.handle_cancelled(),
+        if let Some(place) = self.heartbeats.iter().position(|(due, _)| *due <= now) {
+            let (_, worker) = self.heartbeats.swap_remove(place);
+            if self.workers[worker].is_frozen(now) {
+                self.workers[worker].cut(&mut self.broker, now);
             }
-            return true;
+            return Ok(true);
         }
-        let stored = self.broker.stored(now);
-        if !stored.is_empty() {
-            for tag in &stored {
-                // Given back in the meantime, it may be stored nevertheless.
-                if let Some(held) = self.held.get_mut(tag) {
-                    held.stored = true;
+        if self.fly()? {
+            return Ok(true);
+        }
+        for worker in &mut self.workers {
+            if let Some(frame) = self.broker.frame(worker.index, now) {
+                let gone = self.broker.obey(worker.index, frame, now)?;
+                for message in gone {
+                    self.check_gone(&message)?;
+                }
+                return Ok(true);
+            }
+            if worker.happen(&mut self.broker, &self.plan, now)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Lets a call arrive at the endpoint, or its answer at the worker.
+    fn fly(&mut self) -> Check<bool> {
+        let now = self.now;
+        let Some(place) = self.flights.iter().position(|flight| flight.next() <= now) else {
+            return Ok(false);
+        };
+        let flight = &mut self.flights[place];
+        let worker = &mut self.workers[flight.worker];
+        if flight.answer.is_none() {
+            if worker.incarnation == flight.incarnation {
+                worker.watch.arrives(now)?;
+            }
+            let answer = self.endpoint.answer(&self.plan, &flight.call, flight.journey);
+            match answer.outcome {
+                Outcome::Throttled => self.report.throttled[flight.worker] += 1,
+                Outcome::Deleted | Outcome::Rejected(_) | Outcome::Transient | Outcome::Blocked => {
+                    self.report.accepted[flight.worker] += 1;
                 }
             }
-            self.engine.handle_dead_lettered(&stored, now);
-            return true;
+            flight.answer = Some(answer);
+            return Ok(true);
         }
-        self.broker.obey(now, &mut self.rng)
+        if let Some(until) = worker.thaws_at(now) {
+            flight.journey.returns = until;
+            return Ok(true);
+        }
+        let flight = self.flights.swap_remove(place);
+        if worker.incarnation == flight.incarnation
+            && worker.is_up()
+            && let Some(answer) = &flight.answer
+        {
+            worker.hear(&flight.call, answer, now)?;
+        }
+        Ok(true)
+    }
+
+    fn turn_all(&mut self) -> Check {
+        (0..self.workers.len()).try_for_each(|worker| self.turn(worker))
+    }
+
+    fn turn(&mut self, index: usize) -> Check {
+        let worker = &mut self.workers[index];
+        for wish in worker.turn(&mut self.broker, self.now)? {
+            match wish {
+                Wish::Call(call) => {
+                    self.report.calls += 1;
+                    self.report.probes += u64::from(call.trigger == Trigger::Probe);
+                    let journey = self.endpoint.journey(&self.plan, self.now);
+                    let incarnation = worker.incarnation;
+                    self.flights.push(Flight { worker: index, incarnation, call, journey, answer: None });
+                }
+                Wish::Disconnect => worker.crash(&mut self.broker, self.now),
+            }
+        }
+        Ok(())
     }
 
     fn occur(&mut self, occurrence: Occurrence) {
+        let Self { broker, now, workers, .. } = self;
+        let now = *now;
         match occurrence {
-            Occurrence::Publish(message) => {
+            Occurrence::Publish(letter) => {
                 self.published += 1;
-                self.broker.publish(message, self.now, &mut self.rng);
+                broker.publish(letter, now);
             }
-            Occurrence::Cut => {
-                if self.broker.is_connected() {
-                    self.disconnect();
-                    self.engine.handle_disconnected();
-                }
+            Occurrence::Cut(worker) => workers[worker].cut(broker, now),
+            Occurrence::Drain(worker) => workers[worker].drain(now),
+            Occurrence::Crash(worker) => {
+                workers[worker].crash(broker, now);
             }
-            Occurrence::Drain => {
-                self.draining_since.get_or_insert(self.now);
-                self.engine.handle_drain(self.now);
+            Occurrence::Credentials(worker) => workers[worker].replace_credentials(now),
+            Occurrence::Freeze(worker, time) => {
+                workers[worker].freeze(now + time);
+                self.heartbeats.push((now + HEARTBEAT, worker));
             }
-            Occurrence::Crash => self.replace_worker(),
-            Occurrence::Credentials => self.engine.handle_credentials_changed(self.now),
+            Occurrence::Restart => workers.iter_mut().for_each(|worker| worker.cut(broker, now)),
         }
     }
 
     /// Publishes a good message as long as something isn't settled.
-    fn company(&mut self) {
-        self.company_at = (!self.is_settled()).then(|| self.now + Duration::from_secs(5));
+    fn keep_company(&mut self) {
+        self.company_at = (!self.is_settled()).then(|| self.now + COMPANY_EVERY);
         if self.company_at.is_some() {
+            self.report.company += 1;
             let ids = vec![Id::new(&format!("company{}", self.published)).expect("fit")];
             let number = 1_000_000 + self.published;
-            let message = Message { number, ids, namespace: None, malformed: false, redelivered: false };
-            self.occur(Occurrence::Publish(message));
+            self.occur(Occurrence::Publish(Letter { number, ids, namespace: None, malformed: false }));
         }
     }
 
@@ -212,177 +294,54 @@ impl World {
         self.schedule.is_empty() && self.broker.settled.len() == self.published
     }
 
-    fn disconnect(&mut self) {
-        if self.broker.is_connected() {
-            self.broker.disconnect(&mut self.rng);
-            self.connects_at = Some(self.now + Duration::from_millis(self.rng.u64(..5_000)));
+    /// Whether a message could rightly be acknowledged, by what is true rather than by what the worker was told.
+    fn check_gone(&mut self, message: &Message) -> Check {
+        self.report.settled_at = self.now;
+        self.report.settled += 1;
+        self.report.most_given_back = self.report.most_given_back.max(message.given_back());
+        let letter = &message.letter;
+        if self.broker.dead.contains(&letter.number) {
+            self.report.dead += 1;
+            return Ok(());
         }
-        self.held.clear();
-        if self.rng.u8(..4) == 0 {
-            self.broker.lose_one(&mut self.rng);
+        let deleted = keys(letter, &self.plan.settings).all(|key| self.endpoint.has_deleted(&key));
+        let gone = || format!("{letter:?}");
+        Invariant::AckedStored.holds(deleted || !letter.malformed, gone)?;
+        Invariant::AckedConfirmed.holds(deleted, gone)
+    }
+
+    fn check_progress(&self, ends: bool) -> Check {
+        for worker in &self.workers {
+            worker.check_drain(self.now)?;
         }
-        self.engine.take_tally();
-        self.tally = Tally::default();
+        let steps = self.report.steps;
+        let seconds = self.now.elapsed().as_secs() * self.workers.len() as u64;
+        let steps_max = STEPS_BASE + 100 * self.published as u64 + seconds;
+        let late = !self.is_settled() && self.now.since(self.plan.faults_end) >= PATIENCE;
+        let stuck = !ends && (late || steps >= steps_max);
+        Invariant::Settles.holds(!stuck, || self.standstill())
     }
 
-    fn replace_worker(&mut self) {
-        self.disconnect();
-        self.worker += 1;
-        self.draining_since = None;
-        self.departures.clear();
-        self.engine = Engine::new(self.plan.settings.clone(), self.plan.seed + self.worker);
-        self.tally = Tally::default();
+    fn check_end(&self) -> Check {
+        Invariant::Settles.holds(self.is_settled(), || self.standstill())?;
+        // One that believes the endpoint to be down keeps a few IDs to probe with.
+        let keeps = |worker: &&Worker| worker.engine.monitor.is_healthy() && worker.engine.items.live() > 0;
+        let left = self.workers.iter().find(|worker| !worker.is_idle() || keeps(worker));
+        Invariant::Settles.holds(left.is_none(), || format!("left over: {left:?}"))
     }
 
-    fn deliver(&mut self, tag: Tag, message: Message) {
-        let request = if message.malformed {
-            Err(Malformed("is not JSON".to_owned()))
-        } else {
-            let ids = message.ids.iter().cloned().collect();
-            Ok(Request { ids, namespace: message.namespace.clone(), origin: None })
-        };
-        let redelivered = message.redelivered;
-        let held = Held { message, since: self.step, dying: false, stored: false };
-        assert!(self.held.insert(tag, held).is_none(), "the model repeats a tag");
-        self.engine.handle_arrival(Arrival { tag, redelivered, age: None, request }, self.now);
+    fn standstill(&self) -> String {
+        let (settled, steps) = (self.broker.settled.len(), self.report.steps);
+        let published = self.published;
+        format!(
+            "{settled} of {published} settled by {:?} in {steps} steps\n{:?}\n{:?}",
+            self.now, self.broker, self.workers
+        )
     }
+}
 
-    fn answer(&mut self, worker: u64, call: &Call) {
-        let answer = self.endpoint.answer(&self.plan, call, self.now, &mut self.rng);
-        if worker != self.worker {
-            return;
-        }
-        let duplicate = answer.outcome == Outcome::Rejected(Rejection::Duplicate) && call.ids.len() == 1;
-        if answer.outcome == Outcome::Deleted || duplicate {
-            for id in &call.ids {
-                self.confirmed.insert((call.namespace.clone(), id.clone()), self.step);
-            }
-        }
-        self.engine.handle_answer(call.id, answer, self.now);
-    }
-
-    /// Polls until there is nothing to do, and checks each action.
-    fn poll(&mut self) {
-        let most = 100 + 4 * self.plan.settings.prefetch + 4 * self.engine.items.live();
-        for _ in 0..most {
-            let Some(action) = self.engine.poll(self.now) else { return };
-            match action {
-                Action::Call(call) => self.depart(call),
-                Action::Ack(extent) => self.settle(extent, true),
-                Action::GiveBack(extent) => self.settle(extent, false),
-                Action::DeadLetter(tag, obituary) => self.bury(tag, &obituary),
-                Action::Consume => self.broker.command(Command::Consume, self.now, &mut self.rng),
-                Action::Cancel => self.broker.command(Command::Cancel, self.now, &mut self.rng),
-                Action::Drained => {
-                    assert!(self.draining_since.is_some(), "drained unasked");
-                    assert!(self.held.is_empty(), "leaves with deliveries in hand");
-                    assert_eq!(self.engine.poll(self.now), None, "nothing follows");
-                    self.tally();
-                    return self.replace_worker();
-                }
-            }
-        }
-        panic!("more than {most} actions at once");
-    }
-
-    fn depart(&mut self, call: Call) {
-        let ids: BTreeSet<&Id> = call.ids.iter().collect();
-        assert!(!ids.is_empty(), "an empty call");
-        assert_eq!(ids.len(), call.ids.len(), "an ID twice in {call:?}");
-        assert!(ids.len() <= self.plan.settings.batch_max, "over the limit");
-        assert_eq!(call.namespace.is_some(), self.plan.settings.namespace.is_some(), "namespace");
-        assert!(call.trigger != Trigger::Probe || ids.len() == 1, "a probe is small");
-        let mine = self.calls.iter().filter(|(_, worker, _)| *worker == self.worker);
-        for (_, _, other) in mine.clone() {
-            assert_ne!(other.id, call.id);
-            let shared = other.ids.iter().any(|id| ids.contains(id)) && other.namespace == call.namespace;
-            // A probe may be one of an ID deleted before, which may be asked for anew.
-            assert!(!shared || other.trigger == Trigger::Probe, "{call:?} shares an ID with {other:?}");
-        }
-        assert!(mine.count() < self.plan.settings.concurrency_max, "too many calls");
-        self.check_rate();
-        let due = self.now + Endpoint::latency(&self.plan, self.now, &mut self.rng);
-        self.calls.push((due, self.worker, call));
-    }
-
-    fn check_rate(&mut self) {
-        let Some(rate) = self.plan.settings.rate_max else { return };
-        while self.departures.front().is_some_and(|at| self.now.since(*at) >= Duration::from_secs(1)) {
-            self.departures.pop_front();
-        }
-        self.departures.push_back(self.now);
-        #[expect(clippy::cast_precision_loss, reason = "small")]
-        let departures = self.departures.len() as f64;
-        assert!(departures <= rate, "{departures} calls in a second");
-    }
-
-    fn settle(&mut self, extent: Extent, ack: bool) {
-        let (first, last) = match extent {
-            Extent::One(tag) => (tag, tag),
-            Extent::UpTo(tag) => (Tag(0), tag),
-        };
-        assert!(self.held.contains_key(&last), "{last:?} is not in hand");
-        for (tag, held) in self.held.extract_if(first..=last, |_, _| true) {
-            let default = self.plan.settings.namespace.as_ref();
-            let namespace = default.map(|default| held.message.namespace.as_ref().unwrap_or(default).clone());
-            let done = |id: &Id| {
-                let step = self.confirmed.get(&(namespace.clone(), id.clone()));
-                step.is_some_and(|step| held.message.redelivered || *step >= held.since)
-            };
-            let done = !held.message.malformed && held.message.ids.iter().all(done);
-            assert!(!ack || held.stored || done && !held.dying, "{tag:?} is acked too early: {held:?}");
-        }
-        let command = if ack { Command::Ack(extent) } else { Command::GiveBack(extent) };
-        self.broker.command(command, self.now, &mut self.rng);
-    }
-
-    fn bury(&mut self, tag: Tag, obituary: &Obituary) {
-        let held = self.held.get_mut(&tag).expect("dead-letters a delivery in hand");
-        assert!(!std::mem::replace(&mut held.dying, true), "dead-letters {tag:?} twice");
-        let holds = |nature| obituary.failed_ids.iter().any(|id| Nature::of(id) == nature);
-        assert_eq!(held.message.malformed, obituary.reason == Reason::Malformed);
-        assert_eq!(held.message.malformed, obituary.failed_ids.is_empty());
-        assert!(obituary.failed_ids.iter().all(|id| held.message.ids.contains(id)), "{obituary:?}");
-        if !self.plan.rejects_all() && self.plan.settings.on_outage == OnOutage::Hold {
-            assert!(!holds(Nature::Good), "blames a good ID: {obituary:?}");
-            match obituary.reason {
-                Reason::Malformed => {}
-                Reason::Rejected => assert!(holds(Nature::Bad), "{obituary:?}"),
-                Reason::RetriesExhausted => assert!(holds(Nature::Poison), "{obituary:?}"),
-            }
-        }
-        self.broker.store(tag, self.now, &mut self.rng);
-    }
-
-    /// Adds up the engine's counts and compares them with what happened.
-    fn tally(&mut self) {
-        let tally = self.engine.take_tally();
-        self.tally.messages_received += tally.messages_received;
-        self.tally.messages_deleted += tally.messages_deleted;
-        self.tally.messages_dead_lettered += tally.messages_dead_lettered;
-        self.tally.messages_released += tally.messages_released;
-        let Tally { messages_received, messages_deleted, messages_dead_lettered, .. } = self.tally;
-        let decided = messages_deleted + messages_dead_lettered + self.tally.messages_released;
-        let undecided = messages_received.checked_sub(decided).expect("decides no more than it received");
-        assert!(undecided <= self.held.len() as u64, "counts {undecided} too many undecided");
-    }
-
-    fn check_progress(&mut self) {
-        assert!(self.step < STEPS_MAX, "no end after {} steps", self.step);
-        if let Some(since) = self.draining_since {
-            let grace = self.plan.settings.grace + Duration::from_millis(60);
-            assert!(self.now.since(since) <= grace, "the drain takes longer than its grace");
-        }
-        assert!(
-            self.is_settled() || self.now.since(self.plan.faults_end) < PATIENCE,
-            "stuck: {:?}\n{:?}",
-            self.broker,
-            self.engine
-        );
-    }
-
-    fn check_end(&self) {
-        assert_eq!(self.broker.settled.len(), self.published, "stuck: {:?} {:?}", self.broker, self.engine);
-        assert!(self.held.is_empty() && self.engine.items.live() == 0, "left over: {:?}", self.engine);
+impl Flight {
+    fn next(&self) -> Time {
+        if self.answer.is_none() { self.journey.arrives } else { self.journey.returns }
     }
 }
