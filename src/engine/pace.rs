@@ -337,8 +337,8 @@ mod tests {
             pace.depart(at(n * 10));
         }
         pace.throttled(at(990), at(1000));
-        // Up to twice the rate to which it objected, a 200th of that in a second.
-        pace.succeeded(at(2000));
+        // Up to twice the rate to which it objected, a 300th of that in a second.
+        pace.succeeded(at(2500));
         assert_eq!(pace.rate(), Some(51.0));
     }
 
