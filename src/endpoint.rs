@@ -6,18 +6,20 @@
 mod failure;
 mod retry_after;
 mod token;
+mod trust;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
-use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
 use reqwest::{Method, Response};
 use url::Url;
 
 use crate::answer::{Answer, Body, classify};
 use crate::config::{Api, Endpoint};
 use crate::id::{Id, Namespace};
+use trust::Trust;
 
 pub use token::Token;
 
@@ -30,6 +32,7 @@ pub struct Client {
     http: reqwest::Client,
     endpoint: Arc<Endpoint>,
     token: Token,
+    trust: Trust,
 }
 
 impl Client {
@@ -57,7 +60,7 @@ impl Client {
             http = http.tls_certs_only([]);
         }
         let http = http.build().context("failed to set up TLS for endpoint.url")?;
-        Ok(Self { http, endpoint: Arc::new(endpoint.clone()), token })
+        Ok(Self { http, endpoint: Arc::new(endpoint.clone()), token, trust: Trust::default() })
     }
 
     /// Asks to delete `ids`, at most as many as the API takes, all of one namespace.
@@ -69,17 +72,23 @@ impl Client {
             Err(error) => return Answer::lost(&format!("was not called: {error}")),
         };
         let (method, url) = self.target(namespace);
-        let sent = self
+        let mut request = self
             .http
             .request(method, url)
             .header(AUTHORIZATION, self.token.header())
             .header(CONTENT_TYPE, "application/json")
-            .body(body)
-            .send()
-            .await;
-        match sent {
+            .body(body);
+        if !self.trust.keeps(Instant::now()) {
+            request = request.header(CONNECTION, "close");
+        }
+        match request.send().await {
             Ok(response) => self.read(response).await,
-            Err(error) => Answer::lost(&failure::before_answer(&error, &self.endpoint)),
+            Err(error) => {
+                if failure::is_ended(&error) {
+                    self.trust.ended(Instant::now());
+                }
+                Answer::lost(&failure::before_answer(&error, &self.endpoint))
+            }
         }
     }
 

@@ -41,6 +41,13 @@ pub(super) fn before_answer(error: &reqwest::Error, endpoint: &Endpoint) -> Stri
     }
 }
 
+/// Whether the connection was there, and ended before the answer began.
+pub(super) fn is_ended(error: &reqwest::Error) -> bool {
+    let kind = find::<io::Error>(error).map(io::Error::kind);
+    let is_reset = matches!(kind, Some(io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe));
+    !error.is_connect() && !error.is_timeout() && (is_reset || is_closed(error))
+}
+
 /// A fragment that fits "… its body broke off: …".
 pub(super) fn within_answer(error: &reqwest::Error, endpoint: &Endpoint) -> String {
     if error.is_timeout() {

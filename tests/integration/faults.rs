@@ -3,5 +3,6 @@
 //! An ordinary run takes each row at one moment; `make test-faults` at all of them, and the slow rows too.
 
 mod drain;
+mod endpoint;
 mod network;
 mod worker;

@@ -107,3 +107,48 @@ async fn an_end_of_file_passes_one_way_only() {
     client.read_to_end(&mut answer).await.expect("an echo");
     assert_eq!(answer, b"last words");
 }
+
+#[tokio::test]
+async fn a_delay_holds_up_bytes_each_way() {
+    const DELAY: Duration = Duration::from_millis(200);
+    let mut proxy = Proxy::start(&echo().await).await;
+    let mut client = TcpStream::connect(proxy.address).await.expect("listening");
+    round_trip(&mut client, b"before").await;
+    proxy.set(Mode::Delay(DELAY)).await;
+    let start = Instant::now();
+    round_trip(&mut client, b"there and back").await;
+    assert!(start.elapsed() >= 2 * DELAY, "{:?}", start.elapsed());
+}
+
+#[tokio::test]
+async fn lost_segments_come_later_and_in_order() {
+    let mut proxy = Proxy::start(&echo().await).await;
+    let mut client = TcpStream::connect(proxy.address).await.expect("listening");
+    round_trip(&mut client, b"before").await;
+    proxy.set(Mode::Lossy(100)).await;
+    let start = Instant::now();
+    let text: Vec<u8> = (0..3000_u32).flat_map(u32::to_be_bytes).take(3000).collect();
+    round_trip(&mut client, &text).await;
+    // Three segments, each way.
+    assert!(start.elapsed() >= Duration::from_millis(600), "{:?}", start.elapsed());
+    proxy.set(Mode::Lossy(0)).await;
+    round_trip(&mut client, &text).await;
+}
+
+#[tokio::test]
+async fn a_hang_up_lets_an_answer_pass_and_nothing_after_it() {
+    let mut proxy = Proxy::start(&echo().await).await;
+    let mut client = TcpStream::connect(proxy.address).await.expect("listening");
+    round_trip(&mut client, b"before").await;
+    proxy.set(Mode::HangUp).await;
+    round_trip(&mut client, b"the last").await;
+    // Whether this still gets onto the connection is left to chance; an answer it has not.
+    let _ = client.write_all(b"nobody cares").await;
+    let end = tokio::time::timeout(PATIENCE, client.read_u8()).await.expect("the connection ends");
+    let kind = end.expect_err("nothing comes").kind();
+    assert!(matches!(kind, ErrorKind::UnexpectedEof | ErrorKind::ConnectionReset), "{kind:?}");
+    // Others are served, and left likewise.
+    let mut other = TcpStream::connect(proxy.address).await.expect("listening");
+    round_trip(&mut other, b"hello").await;
+    wait_for("both connections are closed", PATIENCE, async || proxy.open() == 0).await;
+}

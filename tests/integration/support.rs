@@ -3,11 +3,15 @@
 
 pub(crate) mod amqp;
 pub(crate) mod broker;
+pub(crate) mod clock;
 pub(crate) mod http;
 pub(crate) mod letter;
+pub(crate) mod names;
 pub(crate) mod process;
 pub(crate) mod proxy;
 pub(crate) mod raw_amqp;
+pub(crate) mod scratch;
+pub(crate) mod tls_front;
 pub(crate) mod world;
 
 use std::time::{Duration, Instant};

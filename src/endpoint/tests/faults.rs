@@ -126,6 +126,22 @@ async fn the_timeout_covers_the_whole_answer() {
 }
 
 #[tokio::test]
+async fn after_a_connection_ended_under_a_call_none_is_kept() {
+    for end in [Reply::SendThenClose(String::new()), Reply::SendThenReset(String::new())] {
+        let server = Server::start([ok(), ok(), end, ok(), ok()]).await;
+        let client = client(&at(server.addr));
+        for _ in 0..5 {
+            // A clone, as what one learns holds for all.
+            client.clone().call(None, &ids(&["VI1"])).await;
+        }
+        let is_last = |request: &String| request.to_lowercase().contains("\r\nconnection: close\r\n");
+        let last: Vec<bool> = server.requests().iter().map(is_last).collect();
+        assert_eq!(last, [false, false, false, true, true]);
+        assert_eq!(server.connections(), 3, "one until it ended, then one for each call");
+    }
+}
+
+#[tokio::test]
 async fn after_a_fault_the_next_call_stands_alone() {
     let server = Server::start([
         Reply::Hang,

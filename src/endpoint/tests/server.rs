@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -39,6 +40,7 @@ pub(super) struct Server {
 struct Script {
     replies: Mutex<VecDeque<Reply>>,
     requests: Mutex<Vec<String>>,
+    connections: AtomicUsize,
 }
 
 impl Server {
@@ -55,6 +57,11 @@ impl Server {
     /// Every request so far, byte for byte.
     pub(super) fn requests(&self) -> Vec<String> {
         self.script.requests.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// How many connections there have been.
+    pub(super) fn connections(&self) -> usize {
+        self.script.connections.load(Ordering::SeqCst)
     }
 
     pub(super) fn is_done(&self) -> bool {
@@ -77,6 +84,7 @@ impl Script {
 async fn accept(listener: TcpListener, script: Arc<Script>) {
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
+        script.connections.fetch_add(1, Ordering::SeqCst);
         if script.takes_reset_next() {
             reset(stream);
         } else {

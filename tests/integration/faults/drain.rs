@@ -22,6 +22,7 @@ use std::sync::Once;
 use std::time::{Duration, Instant};
 
 use deletion_worker::mock::Fate;
+use deletion_worker::status::EndpointState;
 
 use crate::support::broker::{Vhost, vhost};
 use crate::support::letter::{self, header};
@@ -31,8 +32,8 @@ use crate::support::{PATIENCE, amqp, wait_for};
 /// Messages of a drain.
 pub(super) const MESSAGES: usize = 20_000;
 /// IDs a call may hold, and calls at a time: with [`LATENCY`] a drain takes some seconds, so it has a middle.
-const BATCH: usize = 100;
-const CALLS: usize = 2;
+pub(super) const BATCH: usize = 100;
+pub(super) const CALLS: usize = 2;
 /// How long the endpoint takes for a call.
 pub(super) const LATENCY: Duration = Duration::from_millis(20);
 /// Messages in hand at most, as `amqp.prefetch` is by default.
@@ -105,7 +106,6 @@ pub(super) struct Lifted {
 /// What was counted at the end of a drain.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Count {
-    moment: Moment,
     ids_twice: u64,
     letters_twice: u64,
     again: Duration,
@@ -142,7 +142,7 @@ impl Drain {
             Moment::Percent(percent) => self.is_deleted(percent).await,
             Moment::Calls => {
                 self.is_deleted(30).await;
-                self.calls_under_way().await;
+                self.calls_under_way(Duration::from_millis(500)).await;
             }
             Moment::Letters => {
                 wait_for("dead letters being written", PATIENCE, async || {
@@ -176,6 +176,26 @@ impl Drain {
         wait_for("no call under way", PATIENCE, async || self.world.mock.stats().concurrent == 0).await;
     }
 
+    /// Waits until `worker` takes the endpoint for this, if only for a moment: calls from before a fault may still
+    /// succeed.
+    pub(super) async fn endpoint_is(&self, worker: &Worker, state: EndpointState) {
+        let is = async |worker: &Worker| {
+            worker.status().await.is_some_and(|status| status.endpoint.state == state)
+        };
+        worker.wait_until(&format!("the endpoint is {}", state.as_str()), is).await;
+    }
+
+    /// IDs of the calls whose effect came to pass and whose answer was lost, each as often as it was.
+    pub(super) fn ids_of_lost_calls(&self) -> u64 {
+        let calls = self.world.mock.calls();
+        calls.iter().filter(|call| call.outcome == Fate::Lost).map(|call| call.size as u64).sum()
+    }
+
+    /// Waits until so many more IDs are deleted.
+    pub(super) async fn deletes_more(&self, ids: u64) {
+        self.world.deleted_at_least(self.world.mock.stats().ids_deleted + ids).await;
+    }
+
     /// Waits until everything is settled, stops the worker and counts.
     ///
     /// Panics if anything was lost, or dead-lettered that doesn't belong there, or if more than `bounds` happened
@@ -197,18 +217,17 @@ impl Drain {
             "{:?}: {ids_twice} IDs deleted twice, {letters_twice} messages dead-lettered twice; {bounds:?}",
             self.moment
         );
-        Count { moment: self.moment, ids_twice, letters_twice, again: self.again }
+        Count { ids_twice, letters_twice, again: self.again }
     }
 
     async fn is_deleted(&self, percent: u64) {
         self.world.deleted_at_least(self.wanted.ids.len() as u64 * percent / 100).await;
     }
 
-    /// Returns when all calls under way are slow ones; those after them aren't.
-    async fn calls_under_way(&self) {
-        const SLOW: Duration = Duration::from_millis(500);
+    /// Returns when all calls under way are such that take so long; those after them aren't.
+    pub(super) async fn calls_under_way(&self, latency: Duration) {
         let before = self.calls_so_far();
-        self.world.faults(|faults| faults.latency = SLOW);
+        self.world.faults(|faults| faults.latency = latency);
         // The first may have been under way before: its latency is drawn when it comes in.
         wait_for("slow calls under way", PATIENCE, async || {
             self.calls_so_far() >= before + CALLS as u64 && self.world.mock.stats().concurrent == CALLS
@@ -326,10 +345,31 @@ impl Bounds {
     /// What the same worker does twice when it loses its connection: what it deleted is remembered, but a dead
     /// letter whose message it could not acknowledge any more is written once more.
     pub(super) const ONE_CONNECTION: Self = Self { letters_twice: PREFETCH, ..Self::NONE };
+    /// What the same worker does twice when it loses its connections to the endpoint: calls that were under way,
+    /// and of which it can't know whether they were carried out.
+    pub(super) const CALLS_UNDER_WAY: Self = Self { ids_twice: (CALLS * BATCH) as u64, ..Self::NONE };
     /// What a worker that dies may have done without the broker knowing: all it had in hand. Of as many messages
     /// in a row a twentieth holds three IDs; the few that wait long for a verdict are not in a row.
     pub(super) const ONE_DEATH: Self =
         Self { ids_twice: PREFETCH + PREFETCH / 10 + 40, letters_twice: PREFETCH };
+}
+
+/// The processor time of a worker that has nothing to do but to wait.
+pub(super) struct Calm {
+    since: Instant,
+    used: Duration,
+}
+
+impl Calm {
+    pub(super) fn from_now_on(worker: &Worker) -> Self {
+        Self { since: Instant::now(), used: worker.process.processor_time() }
+    }
+
+    /// Sees that it did not keep a processor busy meanwhile.
+    pub(super) fn verify(&self, worker: &Worker) {
+        let (used, took) = (worker.process.processor_time() - self.used, self.since.elapsed());
+        assert!(used < took / 2, "{used:?} of processor time in {took:?} of waiting");
+    }
 }
 
 /// One row of the table.
@@ -353,22 +393,15 @@ impl Row {
         static HEAD: Once = Once::new();
         HEAD.call_once(|| {
             println!(
-                "\n| fault | moments | messages | lost | wrongly dead-lettered | IDs deleted twice \
-                 | dead letters twice | consumed again after |\n| --- | --- | --- | --- | --- | --- | --- | --- |"
+                "\n| fault | drains | lost | wrongly dead-lettered | IDs deleted twice | dead letters twice \
+                 | consumed again after |\n| --- | --- | --- | --- | --- | --- | --- |"
             );
         });
-        let name = |moment: &Moment| match moment {
-            Moment::Percent(percent) => format!("{percent} %"),
-            Moment::Calls => "calls under way".to_owned(),
-            Moment::Letters => "dead letters under way".to_owned(),
-        };
-        let moments: Vec<_> = self.counts.iter().map(|count| name(&count.moment)).collect();
         let worst = |what: fn(&Count) -> u64| self.counts.iter().map(what).max().unwrap_or_default();
         let again = self.counts.iter().map(|count| count.again).max().unwrap_or_default();
         println!(
-            "| {} | {} | {} x {MESSAGES} | 0 | 0 | {} | {} | {:.1} s |",
+            "| {} | {} | 0 | 0 | {} | {} | {:.1} s |",
             self.name,
-            moments.join(", "),
             self.counts.len(),
             worst(|count| count.ids_twice),
             worst(|count| count.letters_twice),
@@ -380,4 +413,64 @@ impl Row {
 /// The last few, for a message.
 fn tail<T>(all: &[T]) -> &[T] {
     &all[all.len().saturating_sub(20)..]
+}
+
+/// A drain that is over before it has begun.
+async fn nothing_wanted() -> (Drain, Worker) {
+    let mut drain = Drain::new(Moment::Percent(0)).await;
+    drain.wanted = Wanted::default();
+    let worker = drain.world.start().await;
+    (drain, worker)
+}
+
+#[tokio::test]
+#[should_panic(expected = "1 IDs lost: [\"VI1\"]")]
+async fn a_loss_is_noticed() {
+    let (mut drain, worker) = nothing_wanted().await;
+    drain.wanted.ask(["VI1".to_owned()]);
+    drain.verify(worker, Bounds::NONE).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "deleted though nobody asked: [\"VI1\"]")]
+async fn a_deletion_that_nobody_asked_for_is_noticed() {
+    let (drain, worker) = nothing_wanted().await;
+    drain.world.publish_ids(["VI1"]).await;
+    drain.world.deleted(1).await;
+    drain.verify(worker, Bounds::NONE).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "1 IDs deleted twice")]
+async fn a_repeated_deletion_is_noticed() {
+    let (mut drain, worker) = nothing_wanted().await;
+    drain.wanted.ask(["VI1".to_owned()]);
+    for times in 1..=2 {
+        drain.world.publish_ids(["VI1"]).await;
+        let is_deleted = async || drain.world.mock.deleted().get("VI1") == Some(&times);
+        wait_for("the ID is deleted", PATIENCE, is_deleted).await;
+        // Else it may still be the same deletion that the second message asks for.
+        worker.settled(&drain.world).await;
+    }
+    drain.verify(worker, Bounds::NONE).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "not a request")]
+async fn a_dead_letter_that_does_not_belong_there_is_noticed() {
+    let (drain, worker) = nothing_wanted().await;
+    drain.world.publish(["not a request"]).await;
+    wait_for("its dead letter", PATIENCE, async || {
+        amqp::ready(&drain.world.connection, "deletions.dead").await == 1
+    })
+    .await;
+    drain.verify(worker, Bounds::NONE).await;
+}
+
+#[tokio::test]
+#[should_panic(expected = "acknowledged without a dead letter: {\"not a request\"}")]
+async fn a_missing_dead_letter_is_noticed() {
+    let (mut drain, worker) = nothing_wanted().await;
+    drain.wanted.letter("not a request".into(), "malformed");
+    drain.verify(worker, Bounds::NONE).await;
 }

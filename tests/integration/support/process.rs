@@ -27,9 +27,22 @@ pub(crate) struct Lines(Arc<Mutex<Vec<String>>>);
 impl Process {
     /// Runs the binary with `arguments`, and `environment` as its only `DELETION_WORKER__*` variables.
     pub(crate) fn start(arguments: &[&str], environment: &[(&str, &str)]) -> Self {
+        Self::start_by(&[], arguments, environment)
+    }
+
+    /// The same as arguments of a `wrapper`, which has to turn into it.
+    pub(crate) fn start_by(wrapper: &[String], arguments: &[&str], environment: &[(&str, &str)]) -> Self {
         // `make soak` names the one that is built for use.
         let named = std::env::var_os("DELETION_WORKER_BINARY");
-        let mut command = Command::new(named.unwrap_or_else(|| env!("CARGO_BIN_EXE_deletion-worker").into()));
+        let binary = named.unwrap_or_else(|| env!("CARGO_BIN_EXE_deletion-worker").into());
+        let mut command = match wrapper {
+            [] => Command::new(binary),
+            [program, before @ ..] => {
+                let mut command = Command::new(program);
+                command.args(before).arg(binary);
+                command
+            }
+        };
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("DELETION_WORKER__") {
                 command.env_remove(name);
@@ -56,11 +69,28 @@ impl Process {
         self.child.id().expect("not waited for yet")
     }
 
+    /// The processor time it has taken so far.
+    pub(crate) fn processor_time(&self) -> Duration {
+        /// On Linux, whatever the machine.
+        const TICKS_PER_SECOND: u32 = 100;
+        let path = format!("/proc/{}/stat", self.pid());
+        let text = std::fs::read_to_string(path).expect("it runs");
+        // Its name stands in parentheses and may hold anything; user and system time are the 14th and 15th field.
+        let fields: Vec<&str> = text.rsplit(')').next().expect("a name").split_whitespace().collect();
+        let ticks: u32 = fields[11..13].iter().map(|field| field.parse::<u32>().expect("a number")).sum();
+        Duration::from_secs(1) * ticks / TICKS_PER_SECOND
+    }
+
     /// Sends a signal: `TERM`, `KILL`, ...
     pub(crate) async fn signal(&self, signal: &str) {
         // Not waited for yet, so the process ID is still our child's.
         let kill = Command::new("kill").args(["-s", signal, &self.pid().to_string()]).status().await;
         assert!(kill.is_ok_and(|status| status.success()), "failed to send {signal}");
+    }
+
+    /// Whether it has exited.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("a child can be waited for").is_some()
     }
 
     /// Waits until it has exited and all its output is read; panics with that output if it doesn't within

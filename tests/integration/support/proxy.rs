@@ -3,13 +3,14 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
 
 /// What happens to connections, those already open included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +25,13 @@ pub(crate) enum Mode {
     Refuse,
     /// So many bytes pass each second, each way.
     Trickle(usize),
+    /// Bytes pass after this time; as many at a time as come.
+    Delay(Duration),
+    /// So many segments of a hundred are lost, and come when they are sent again; those behind wait for them.
+    Lossy(u32),
+    /// When something has come from the server, the connection is closed in the next moment, without a word; what
+    /// the client has sent by then is not passed on.
+    HangUp,
 }
 
 /// A proxy in front of one address. Its connections are closed when it is dropped.
@@ -45,7 +53,15 @@ struct Counts {
 impl Proxy {
     /// Starts one that passes everything to `target` (host and port).
     pub(crate) async fn start(target: &str) -> Self {
-        let listener = bind_anywhere().await;
+        Self::with(bind_anywhere().await, target)
+    }
+
+    /// The same on an address of the caller's choice, if it is free.
+    pub(crate) async fn at(address: SocketAddr, target: &str) -> io::Result<Self> {
+        TcpListener::bind(address).await.map(|listener| Self::with(listener, target))
+    }
+
+    fn with(listener: TcpListener, target: &str) -> Self {
         let address = listener.local_addr().expect("a bound listener");
         let (mode, modes) = watch::channel(Mode::Pass);
         let (heard, listening) = watch::channel(true);
@@ -55,9 +71,13 @@ impl Proxy {
         Self { address, mode, listening, counts, acceptor }
     }
 
-    /// Switches, and returns once the listener is open or closed accordingly.
+    /// Switches, and returns once the listener is open or closed accordingly, and what was open is reset if it is
+    /// to be.
     pub(crate) async fn set(&mut self, mode: Mode) {
         self.mode.send_replace(mode);
+        if mode == Mode::Reset {
+            super::wait_for("open connections are reset", super::PATIENCE, async || self.open() == 0).await;
+        }
         let wanted = mode != Mode::Refuse;
         self.listening.wait_for(|is| *is == wanted).await.expect("the acceptor runs as long as we do");
     }
@@ -145,12 +165,13 @@ async fn serve(mut client: TcpStream, target: &str, modes: watch::Receiver<Mode>
     {
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
+        let hung_up = AtomicBool::new(false);
         tokio::select! {
             biased;
             _ = until_reset.wait_for(|mode| *mode == Mode::Reset) => {}
             ends = futures_util::future::try_join(
-                carry(from_client, to_server, modes.clone()),
-                carry(from_server, to_client, modes),
+                carry(from_client, to_server, Way::ToServer(&hung_up), modes.clone()),
+                carry(from_server, to_client, Way::ToClient(&hung_up), modes),
             ) => return ends.map(|_| ()),
         }
     }
@@ -163,34 +184,96 @@ async fn connect(target: &str, mut modes: watch::Receiver<Mode>) -> io::Result<T
     TcpStream::connect(target).await
 }
 
+/// Where bytes are going, and whether the connection is about to be closed under the client.
+#[derive(Clone, Copy)]
+enum Way<'a> {
+    ToServer(&'a AtomicBool),
+    ToClient(&'a AtomicBool),
+}
+
 /// Carries bytes one way until their end, as the mode of the moment says.
 async fn carry(
-    mut from: impl AsyncRead + Unpin,
-    mut to: impl AsyncWrite + Unpin,
-    mut modes: watch::Receiver<Mode>,
+    from: impl AsyncRead + Unpin,
+    to: impl AsyncWrite + Unpin,
+    way: Way<'_>,
+    modes: watch::Receiver<Mode>,
 ) -> io::Result<()> {
-    const TICKS_PER_SECOND: usize = 20;
+    // What is delayed must not keep what comes after it from being read.
+    let (arrivals, arrived) = mpsc::channel(64);
+    futures_util::future::try_join(take_in(from, arrivals), pass_on(arrived, to, way, modes))
+        .await
+        .map(|_| ())
+}
+
+async fn take_in(
+    mut from: impl AsyncRead + Unpin,
+    arrivals: mpsc::Sender<(Instant, Vec<u8>)>,
+) -> io::Result<()> {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         let count = from.read(&mut buffer).await?;
-        let mut rest = &buffer[..count];
+        if count == 0 || arrivals.send((Instant::now(), buffer[..count].to_vec())).await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+async fn pass_on(
+    mut arrived: mpsc::Receiver<(Instant, Vec<u8>)>,
+    mut to: impl AsyncWrite + Unpin,
+    way: Way<'_>,
+    mut modes: watch::Receiver<Mode>,
+) -> io::Result<()> {
+    while let Some((at, bytes)) = arrived.recv().await {
+        let mut rest = &bytes[..];
         // What was on its way when the mode changed falls under the new one.
         while !rest.is_empty() {
             let mode = modes.wait_for(|mode| *mode != Mode::Pause).await.map(|mode| *mode);
-            let portion = match mode {
-                Ok(Mode::Trickle(rate)) => {
-                    tokio::time::sleep(Duration::from_secs(1) / TICKS_PER_SECOND as u32).await;
-                    rest.len().min((rate / TICKS_PER_SECOND).max(1))
+            let Ok(mode) = mode else { return Ok(()) };
+            let portion = portion(mode, at, rest.len()).await;
+            match (mode, way) {
+                (_, Way::ToServer(hung_up)) if hung_up.load(Ordering::SeqCst) => {
+                    std::future::pending::<()>().await;
                 }
-                Ok(Mode::Pass | Mode::Refuse) => rest.len(),
-                Ok(Mode::Pause | Mode::Reset) | Err(_) => return Ok(()),
-            };
+                (Mode::HangUp, Way::ToClient(hung_up)) => {
+                    hung_up.store(true, Ordering::SeqCst);
+                    to.write_all(rest).await?;
+                    tokio::time::sleep(Duration::from_micros(fastrand::u64(..2000))).await;
+                    return Err(io::ErrorKind::ConnectionAborted.into());
+                }
+                (Mode::Reset, _) => return Ok(()),
+                (_, Way::ToServer(_) | Way::ToClient(_)) => {}
+            }
             to.write_all(&rest[..portion]).await?;
             rest = &rest[portion..];
         }
-        if count == 0 {
-            let _ = modes.wait_for(|mode| *mode != Mode::Pause).await;
-            return to.shutdown().await;
+    }
+    let _ = modes.wait_for(|mode| *mode != Mode::Pause).await;
+    to.shutdown().await
+}
+
+/// Waits as `mode` says, and returns how many of `len` bytes pass then.
+async fn portion(mode: Mode, arrived: Instant, len: usize) -> usize {
+    const TICKS_PER_SECOND: usize = 20;
+    /// What fits into a packet of an Ethernet.
+    const SEGMENT: usize = 1448;
+    /// When Linux sends a segment again, at the earliest.
+    const AGAIN: Duration = Duration::from_millis(200);
+    match mode {
+        Mode::Trickle(rate) => {
+            tokio::time::sleep(Duration::from_secs(1) / TICKS_PER_SECOND as u32).await;
+            len.min((rate / TICKS_PER_SECOND).max(1))
         }
+        Mode::Delay(time) => {
+            tokio::time::sleep_until(arrived + time).await;
+            len
+        }
+        Mode::Lossy(percent) => {
+            if fastrand::u32(..100) < percent {
+                tokio::time::sleep(AGAIN).await;
+            }
+            len.min(SEGMENT)
+        }
+        Mode::Pass | Mode::Pause | Mode::Reset | Mode::Refuse | Mode::HangUp => len,
     }
 }

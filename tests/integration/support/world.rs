@@ -23,6 +23,8 @@ pub(crate) struct World {
     /// Publishes and looks into queues; not the worker's.
     pub(crate) connection: Connection,
     environment: BTreeMap<String, String>,
+    /// What the binary is run by, if not directly.
+    wrapper: Vec<String>,
 }
 
 /// A running worker.
@@ -45,7 +47,7 @@ impl World {
         let mock = Mock::start(([127, 0, 0, 1], 0).into(), settings).await.expect("loopback has free ports");
         let connection = connect(&vhost.url).await;
         let url = format!("http://{}/api/serve/video/delete", mock.addr);
-        let mut world = Self { vhost, mock, connection, environment: BTreeMap::new() };
+        let mut world = Self { vhost, mock, connection, environment: BTreeMap::new(), wrapper: Vec::new() };
         for (key, value) in [
             ("amqp.urls", world.vhost.url.clone().as_str()),
             ("endpoint.url", &url),
@@ -70,6 +72,25 @@ impl World {
         self
     }
 
+    /// Sets any environment variable likewise.
+    pub(crate) fn environment(&mut self, name: &str, value: &str) -> &mut Self {
+        self.environment.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Runs workers as arguments of this command, which has to turn into them.
+    pub(crate) fn run_by(&mut self, command: impl IntoIterator<Item = String>) -> &mut Self {
+        self.wrapper = command.into_iter().collect();
+        self
+    }
+
+    /// Puts a proxy between the endpoint and the workers that are started from now on.
+    pub(crate) async fn endpoint_proxy(&mut self) -> Proxy {
+        let proxy = Proxy::start(&self.mock.addr.to_string()).await;
+        self.set("endpoint.url", &format!("http://{}/api/serve/video/delete", proxy.address));
+        proxy
+    }
+
     /// Puts a proxy between the broker and the workers that are started from now on.
     pub(crate) async fn proxy(&mut self) -> Proxy {
         let proxy = Proxy::start(&self.vhost.address()).await;
@@ -91,8 +112,14 @@ impl World {
 
     /// Starts a worker, and waits until it has a port; not until it consumes.
     pub(crate) async fn launch(&self) -> Worker {
-        let process = self.process(&["run"]);
-        let line = process.stderr.wait_for("\"started\"", PATIENCE).await;
+        let mut process = self.process(&["run"]);
+        let stderr = process.stderr.clone();
+        let line = wait_for_some("it has started", PATIENCE, async || {
+            let line = stderr.all().into_iter().find(|line| line.contains("\"started\""));
+            assert!(line.is_some() || !process.has_ended(), "it ended: {:#?}", stderr.all());
+            line
+        })
+        .await;
         let line: serde_json::Value = serde_json::from_str(&line).expect("the log is JSON");
         let admin = format!("http://{}", line["admin"].as_str().expect("the address is logged"));
         Worker { process, admin }
@@ -114,7 +141,7 @@ impl World {
     /// Runs any command of the binary with the same configuration.
     pub(crate) fn process(&self, arguments: &[&str]) -> Process {
         let environment: Vec<_> = self.environment.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-        Process::start(arguments, &environment)
+        Process::start_by(&self.wrapper, arguments, &environment)
     }
 
     /// Publishes one message for each ID, persistent, confirmed and routed.
@@ -213,6 +240,11 @@ impl Worker {
     pub(crate) async fn status(&self) -> Option<Status> {
         let (status, body) = http::get(&format!("{}/status", self.admin)).await.ok()?;
         (status == 200).then(|| serde_json::from_str(&body).expect("a status"))
+    }
+
+    /// Where its admin server listens.
+    pub(crate) fn admin_address(&self) -> &str {
+        self.admin.trim_start_matches("http://")
     }
 
     pub(crate) async fn is_consuming(&self) -> bool {
