@@ -15,6 +15,8 @@ set -eu
 
 project=$(cd "$(dirname "$0")/.." && pwd -P)
 root=${RABBITMQ_4_ROOT:-$project/target/rabbitmq-4}
+# procps has `kill`, with which the tests send signals; gcc compiles what one of them puts before a worker's clock.
+packages="rabbitmq-server procps gcc libc6-dev"
 
 say() { printf 'rabbitmq-4: %s\n' "$*" >&2; }
 
@@ -25,7 +27,7 @@ fail() {
 
 # Under a name of its own until it is whole: one that exists can be used.
 make_root() {
-    [ ! -d "$root" ] || return 0
+    [ "$(cat "$root/packages" 2>/dev/null)" != "$packages" ] || return 0
     if ! command -v debootstrap >/dev/null; then
         command -v apt-get >/dev/null || fail "debootstrap is missing, and there is no apt-get to install it"
         apt-get update -q >&2
@@ -35,14 +37,17 @@ make_root() {
     say "making $root: a Debian trixie with RabbitMQ 4, once"
     partial=$root.partial
     # Of somebody who was killed: there is only one of us at a time.
-    rm -rf "$partial"
-    trap 'rm -rf "$partial"' EXIT
+    rm -rf --one-file-system "$partial"
+    trap 'rm -rf --one-file-system "$partial"' EXIT
     trap 'exit 1' HUP INT TERM
     mkdir -p "$partial"
     unshare --mount "$0" --install "$partial" >"$root.log" 2>&1 || {
         tail -n 20 "$root.log" >&2
         fail "failed to make it; all that was said is in $root.log"
     }
+    echo "$packages" >"$partial/packages"
+    # One of an earlier version of this script, if any.
+    rm -rf --one-file-system "$root"
     mv "$partial" "$root"
     say "made in $(($(date +%s) - started)) s"
 }
@@ -54,21 +59,26 @@ install_into() {
     printf '#!/bin/sh\nexit 101\n' >"$1/usr/sbin/policy-rc.d"
     chmod 755 "$1/usr/sbin/policy-rc.d"
     mount --rbind /proc "$1/proc"
-    # procps has `kill`, with which the tests send signals.
-    DEBIAN_FRONTEND=noninteractive chroot "$1" \
-        apt-get install -y -q --no-install-recommends procps rabbitmq-server
+    # shellcheck disable=SC2086 # several words
+    DEBIAN_FRONTEND=noninteractive chroot "$1" apt-get install -y -q --no-install-recommends $packages
     chroot "$1" apt-get clean
     printf '127.0.0.1 localhost\n::1 localhost\n' >"$1/etc/hosts"
+}
+
+show() {
+    mkdir -p "$root$1"
+    mount --rbind "$1" "$root$1"
 }
 
 # Shows the program its surroundings, and turns into it.
 enter() {
     program=$(readlink -f "$1")
     shift
-    for directory in /proc /sys /dev /tmp "${TMPDIR:-/tmp}" "$project" "$(dirname "$program")"; do
-        mkdir -p "$root$directory"
-        mount --rbind "$directory" "$root$directory"
+    for directory in /proc /sys /dev /tmp "${TMPDIR:-/tmp}" "$project"; do
+        show "$directory"
     done
+    # Built elsewhere.
+    [ -e "$root$program" ] || show "$(dirname "$program")"
     # These would lead to another broker.
     unset AMQP_URL RABBITMQ_MANAGEMENT_URL
     export HOME=/root PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin RABBITMQ_MAJOR=4

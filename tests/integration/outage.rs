@@ -14,10 +14,12 @@ async fn a_long_outage_is_probed_rarely_and_gives_everything_back_once() {
     for down in [Down::Unavailable, Down::Reset] {
         let mut world = World::new().await;
         world.set("health.release_after", "500ms").set("health.probe_max", "400ms");
-        let mut worker = world.start().await;
+        // All are there at once: who comes after everything was given back isn't taken.
+        world.prepare().await;
+        world.publish_ids(ids(600)).await;
         world.faults(|faults| faults.down = Some(down));
         let began = Instant::now();
-        world.publish_ids(ids(600)).await;
+        let mut worker = world.launch().await;
         worker.endpoint_is(EndpointState::Open).await;
         worker.counted("messages_settled_total", &[("outcome", "released")], 600.0).await;
         world.ready(600).await;
