@@ -3,16 +3,19 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint doc check
+.PHONY: help demo test test-slow lint doc check
 
 help: ## list these targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  %-8s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  %-9s %s\n' "$$name" "$$text"; done
 
 demo: ## the whole system on this machine: broker, mock endpoint, worker, load
 	$(CARGO) run --release --locked -- demo
 
 test: ## every test
 	$(CARGO) test --locked
+
+test-slow: ## what takes minutes: a million dead letters
+	$(CARGO) test --locked --test integration -- --ignored a_million_letters
 
 lint: ## formatting and clippy, warnings refused
 	$(CARGO) fmt --check

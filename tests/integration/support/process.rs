@@ -61,6 +61,11 @@ impl Process {
         assert!(kill.is_ok_and(|status| status.success()), "failed to send {signal}");
     }
 
+    /// Waits until it has exited: its exit code. May be given up, and asked again.
+    pub(crate) async fn wait(&mut self) -> Option<i32> {
+        self.child.wait().await.expect("a child can be waited for").code()
+    }
+
     /// Waits until it has exited and all its output is read; panics with that output if it doesn't within
     /// `patience`.
     pub(crate) async fn exit(&mut self, patience: Duration) -> ExitStatus {
