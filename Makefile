@@ -13,7 +13,7 @@ on_4 := --config 'target."cfg(unix)".runner = "$(CURDIR)/tests/rabbitmq-4.sh"'
 on_broker := $(if $(BROKER),$(or $(on_$(BROKER)),$(error BROKER is 4 or nothing)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test simulate test-faults soak fuzz lint doc check
+.PHONY: help demo test test-slow test-faults simulate fuzz soak lint doc check
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  %-12s %s\n' "$$name" "$$text"; done
@@ -40,6 +40,9 @@ SEEDS ?= 1000000
 
 simulate: ## SEEDS=n random schedules, from seed FROM=n or 0; prints how far it is, and the first that fails
 	CARGO_PROFILE_TEST_OPT_LEVEL=2 SEEDS=$(SEEDS) $(CARGO) test --locked --lib nothing_is_lost_blamed_or_stuck -- --nocapture
+
+test-slow: ## what takes minutes: a million dead letters
+	$(CARGO) test --locked --test integration -- --ignored a_million_letters
 
 lint: ## formatting and clippy, warnings refused
 	$(CARGO) fmt --check

@@ -5,14 +5,17 @@
 
 mod address;
 pub(crate) mod connection;
+pub(crate) mod corpse;
 mod dead_letter;
 pub(crate) mod desk;
 pub(crate) mod fault;
 mod kit;
+pub(crate) mod morgue;
 mod muffle;
 mod pace;
 pub(crate) mod press;
 mod publisher;
+pub(crate) mod revival;
 mod session;
 mod shelf;
 mod sieve;

@@ -1,6 +1,7 @@
 //! The command line: what can be asked of the program, and how it ends. One module per command.
 
 pub mod check_config;
+pub mod dead_letters;
 pub mod demo;
 pub mod healthcheck;
 pub mod mock_endpoint;
@@ -120,6 +121,14 @@ enum Command {
     ///
     /// Example: deletion-worker publish VI625239098370850816
     Publish(publish::Args),
+    /// Look at dead letters, replay, export or remove them
+    ///
+    /// Works on the queue dead_letter.queue: what the worker dead-lettered, and what the broker did. All tasks read the
+    /// queue in its order, in bounded memory, and give back what they don't remove; they may run beside the worker and
+    /// beside each other. docs/dead-letters.md says what each reason means and who has to act.
+    ///
+    /// Example: deletion-worker dead-letters list
+    DeadLetters(Box<dead_letters::Args>),
     /// Run a stand-in for the delete endpoint, with faults that can be switched on
     ///
     /// Serves both API versions, at the paths of the real ones. Faults are set by flags, or at run time by
@@ -190,6 +199,10 @@ impl Cli {
             Command::Publish(args) => {
                 let config = sources.load(Need::Broker)?.config;
                 publish::run(args, &config, &mut io::stdout().lock()).await?;
+            }
+            Command::DeadLetters(args) => {
+                let config = sources.load(Need::Broker)?.config;
+                dead_letters::run(*args, &config).await?;
             }
             Command::MockEndpoint(args) => mock_endpoint::run(*args).await?,
             Command::Demo(args) => demo::run(&args).await?,
@@ -267,6 +280,15 @@ fn discreet(mut error: clap::Error) -> clap::Error {
         error.remove(ContextKind::TrailingArg);
     }
     error
+}
+
+impl From<dead_letters::Failure> for Failure {
+    fn from(failure: dead_letters::Failure) -> Self {
+        match failure {
+            dead_letters::Failure::Usage(sentence) => Self::Usage(sentence),
+            dead_letters::Failure::Fault(sentence) => Self::Fault(anyhow::Error::msg(sentence)),
+        }
+    }
 }
 
 /// A progress bar's style from an indicatif template, which may name the `rate`: whole units a second.

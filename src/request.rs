@@ -4,7 +4,7 @@
 //! order mark, nothing after the value, valid UTF-8, and at most `batch.max_ids_per_message` IDs.
 
 mod event;
-mod gzip;
+pub(crate) mod gzip;
 mod plain;
 mod shape;
 

@@ -13,6 +13,8 @@ use crate::delivery::Obituary;
 
 /// Begins the name of every header that is ours.
 pub(crate) const PREFIX: &str = "x-deletion-";
+/// How often the message was replayed: the one header of ours that a message carries on.
+pub(crate) const REPLAYS: &str = "x-deletion-replays";
 /// Begins the name of a header that keeps what would have made the dead letter expire, be refused, or go elsewhere.
 pub(crate) const ORIGINAL_PREFIX: &str = "x-original-";
 
@@ -21,7 +23,7 @@ const DROPPED: [&str; 2] = ["x-delivery-count", "x-acquired-count"];
 /// Headers that route a message to further queues, perhaps the one it came from.
 const ROUTING: [&str; 2] = ["CC", "BCC"];
 /// Direct reply-to works only for the one who published first; for anybody else it is an error.
-const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
+pub(super) const DIRECT_REPLY_TO: &str = "amq.rabbitmq.reply-to";
 
 /// The whole set of our headers.
 const ADDED_BYTES_MAX: usize = 4096 - RESERVED_BYTES;
@@ -104,6 +106,10 @@ fn own_headers(parcel: &Parcel, obituary: &Obituary, names: &Names, now: SystemT
     if let Some(status) = obituary.http_status {
         headers.insert(name("http-status"), AMQPValue::LongLongInt(status.into()));
     }
+    let carried = parcel.properties.headers().as_ref().and_then(|headers| headers.inner().get(REPLAYS));
+    if let Some(AMQPValue::LongLongInt(replays)) = carried {
+        headers.insert(REPLAYS.into(), AMQPValue::LongLongInt(*replays));
+    }
     let ids = name("failed-ids");
     let none = AMQPValue::FieldArray(FieldArray::default());
     let room = ADDED_BYTES_MAX - table_bytes(&headers) - entry_bytes(&ids, &none);
@@ -153,7 +159,7 @@ fn original_name(rest: &str) -> ShortString {
 }
 
 /// A long string: a short one panics above 255 bytes.
-fn text(value: impl Into<Vec<u8>>) -> AMQPValue {
+pub(super) fn text(value: impl Into<Vec<u8>>) -> AMQPValue {
     AMQPValue::LongString(value.into().into())
 }
 

@@ -2,7 +2,8 @@
 //!
 //! Messages go out in barriers: all of them, then every confirm is awaited, and only then is judged. lapin attaches a
 //! returned message to whichever confirm comes next, so a confirm by itself proves nothing: each message carries a
-//! mark of its own, and exactly those whose marks come back are returned.
+//! mark of its own, and exactly those whose marks come back are returned. Where a mark would be in the way, as in a
+//! message that has to be what it was, those are that are like a returned one.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -68,6 +69,7 @@ pub(crate) enum Unplaced {
 pub(crate) struct Press {
     channel: Channel,
     marks: i64,
+    is_marking: bool,
 }
 
 impl Press {
@@ -75,7 +77,12 @@ impl Press {
         let channel = line.channel().await?;
         let confirm = channel.confirm_select(ConfirmSelectOptions::default());
         line.ask("turn on publisher confirms", confirm).await?;
-        Ok(Self { channel, marks: 0 })
+        Ok(Self { channel, marks: 0, is_marking: true })
+    }
+
+    /// A press that publishes its letters exactly as they are.
+    pub(crate) async fn open_unmarked(line: &Line) -> Result<Self, Fault> {
+        Ok(Self { is_marking: false, ..Self::open(line).await? })
     }
 
     /// Publishes `letters` and awaits what becomes of each; of any but `Ok(())` for all, the press is broken.
@@ -95,22 +102,23 @@ impl Press {
                 letter.routing_key.clone(),
                 BasicPublishOptions { mandatory: true, immediate: false },
                 &letter.body,
-                marked(&letter.properties, mark),
+                if self.is_marking { marked(&letter.properties, mark) } else { letter.properties.clone() },
             );
             publish.await?.await
         });
         let confirmed =
             line.within("confirm what was published", CONFIRM_DEADLINE, join_all(publishes)).await?;
         let mut words = Vec::with_capacity(confirmed.len());
-        let mut returned = Returned::default();
+        let mut returned = Returned { first, ..Returned::default() };
+        let letters = if self.is_marking { &[] } else { letters };
         for confirmation in confirmed {
             words.push(match confirmation {
                 Ok(Confirmation::Ack(message)) => {
-                    returned.extend(message);
+                    returned.extend(message, letters);
                     Ok(())
                 }
                 Ok(Confirmation::Nack(message)) => {
-                    returned.extend(message);
+                    returned.extend(message, letters);
                     Err(Unplaced::Refused)
                 }
                 Ok(Confirmation::NotRequested) => {
@@ -121,7 +129,7 @@ impl Press {
         }
         if words.iter().all(|word| !matches!(word, Err(Unplaced::Unknown(_)))) {
             let rest = line.ask("confirm what was published", self.channel.wait_for_confirms()).await?;
-            returned.extend(rest);
+            returned.extend(rest, letters);
         }
         Ok(judge(words, first, &returned))
     }
@@ -141,6 +149,8 @@ pub(crate) fn barrier_len(sizes: impl Iterator<Item = usize>, max: usize) -> usi
 #[derive(Debug, Default)]
 struct Returned {
     marks: BTreeSet<i64>,
+    /// The mark of the barrier's first message.
+    first: i64,
     /// The broker's words, of the last one.
     reason: String,
     /// Something came back that carries no mark, so it may be any.
@@ -148,17 +158,29 @@ struct Returned {
 }
 
 impl Returned {
-    fn extend(&mut self, messages: impl IntoIterator<Item = BasicReturnMessage>) {
+    /// Takes note of `messages`, which are told by their marks, or by being like one of `letters` if there are any.
+    fn extend(&mut self, messages: impl IntoIterator<Item = BasicReturnMessage>, letters: &[&Letter]) {
         for message in messages {
             self.reason = format!("{} {}", message.reply_code, message.reply_text);
-            match mark(&message.delivery.properties) {
-                Some(mark) => {
-                    self.marks.insert(mark);
-                }
-                None => self.unmarked = true,
-            }
+            let marks: Vec<i64> = if letters.is_empty() {
+                mark(&message.delivery.properties).into_iter().collect()
+            } else {
+                let alike = |(letter, _): &(&&Letter, i64)| is_alike(letter, &message);
+                letters.iter().zip(self.first..).filter(alike).map(|(_, mark)| mark).collect()
+            };
+            self.unmarked |= marks.is_empty();
+            self.marks.extend(marks);
         }
     }
+}
+
+/// Whether `message` may be `letter`, come back; of two that can't be told apart both are.
+fn is_alike(letter: &Letter, message: &BasicReturnMessage) -> bool {
+    let delivery = &message.delivery;
+    letter.exchange == delivery.exchange
+        && letter.routing_key == delivery.routing_key
+        && letter.properties.message_id() == delivery.properties.message_id()
+        && letter.body == delivery.data
 }
 
 /// Confirmed and not returned is stored; anything else is not.
@@ -189,6 +211,7 @@ mod tests {
     fn returned(marks: &[i64]) -> Returned {
         Returned {
             marks: marks.iter().copied().collect(),
+            first: 10,
             reason: "312 NO_ROUTE".to_owned(),
             unmarked: false,
         }

@@ -120,7 +120,7 @@ fn queue_arguments(amqp: &Amqp, names: &Names) -> FieldTable {
     arguments
 }
 
-fn dead_queue_arguments(amqp: &Amqp) -> FieldTable {
+pub(super) fn dead_queue_arguments(amqp: &Amqp) -> FieldTable {
     let mut arguments = FieldTable::default();
     match amqp.queue_type {
         QueueType::Quorum => {

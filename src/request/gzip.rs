@@ -10,7 +10,7 @@ use super::Malformed;
 pub(super) const BYTES_MAX: u64 = 16 * 1024 * 1024;
 
 /// Decompresses every member (RFC 1952, 2.2), and refuses whatever else is there.
-pub(super) fn unpack(body: &[u8]) -> Result<Vec<u8>, Malformed> {
+pub(crate) fn unpack(body: &[u8]) -> Result<Vec<u8>, Malformed> {
     let mut decoder = MultiGzDecoder::new(body);
     let mut unpacked = Vec::new();
     decoder.by_ref().take(BYTES_MAX + 1).read_to_end(&mut unpacked).map_err(|error| {

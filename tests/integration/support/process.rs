@@ -100,6 +100,11 @@ impl Process {
         self.child.try_wait().expect("a child can be waited for").is_some()
     }
 
+    /// Waits until it has exited: its exit code. May be given up, and asked again.
+    pub(crate) async fn wait(&mut self) -> Option<i32> {
+        self.child.wait().await.expect("a child can be waited for").code()
+    }
+
     /// Waits until it has exited and all its output is read; panics with that output if it doesn't within
     /// `patience`.
     pub(crate) async fn exit(&mut self, patience: Duration) -> ExitStatus {

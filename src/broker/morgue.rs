@@ -1,0 +1,350 @@
+//! The dead-letter queue as an operator works on it: read in its order, removed from letter by letter, and given back
+//! in its order.
+//!
+//! Nothing can be read from a queue without being taken. So letters are taken by a chain of consumers on one channel,
+//! each with the same prefetch: when one has its fill of letters that stay, it is cancelled, which leaves it what it
+//! holds, and the next one begins. The broker keeps all letters; here is kept what is on its way to one consumer.
+//!
+//! When the channel is closed, or its owner killed, all letters return in their order: to a classic queue because each
+//! knows its place, to a quorum queue because it takes them back consumer by consumer, by their tags, as long as these
+//! are so few that Erlang keeps them sorted. A channel ("bay") has [`CONSUMERS_MAX`] at most; a second bay is needed
+//! beyond two million letters.
+
+use std::time::Duration;
+
+use futures_util::StreamExt as _;
+use futures_util::future::join_all;
+use lapin::options::{
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, ExchangeDeclareOptions,
+    QueueDeclareOptions,
+};
+use lapin::types::{FieldTable, ShortString};
+use lapin::{Channel, Consumer, ExchangeKind};
+use tokio::time::{Instant, timeout};
+
+use super::connection::{Dialer, Line};
+use super::corpse::Corpse;
+use super::fault::{Fault, code, reply_code};
+use super::topology::{self, Names, Thing, attempt};
+use crate::config::{Amqp, Config, Declare, QueueType};
+use crate::delivery::Tag;
+
+/// How long the broker may be away.
+const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
+/// Letters that a consumer holds, unless there are too many letters for that: what is on its way to us is at most this.
+const HELD_MIN: u64 = 10_000;
+/// What a prefetch can be.
+const HELD_MAX: u64 = u16::MAX as u64;
+/// Consumers of one channel: Erlang keeps maps of up to 32 keys sorted.
+const CONSUMERS_MAX: u64 = 30;
+/// How long letters may take to be back.
+const RETURN_DEADLINE: Duration = Duration::from_secs(2);
+/// After this long without a letter we ask the broker whether there is one.
+const LULL: Duration = Duration::from_millis(200);
+/// After so many of these in a row without one that is ready, what is missing isn't waited for.
+const LULLS_MAX: u32 = 25;
+/// How often letters may have been given back if nothing is known of the queue's delivery limit, which is 20 if
+/// nobody set one and RabbitMQ is 4.0 or later.
+pub(crate) const RETURNS_MAX: u64 = 10;
+
+/// The dead-letter queue, opened for work.
+#[derive(Debug)]
+pub(crate) struct Morgue {
+    pub(crate) line: Line,
+    pub(crate) names: Names,
+    /// Letters that waited when it was opened. No more than these are read, however many come.
+    pub(crate) waiting: u64,
+    /// Others that read the queue: what they hold can't be seen.
+    pub(crate) readers: u64,
+    amqp: Amqp,
+    returns_max: u64,
+    returns_are_certain: bool,
+    taken: u64,
+    /// The last letter that was taken had been given back before.
+    was_returned: bool,
+    held_max: u64,
+    bays: Vec<Bay>,
+}
+
+/// A channel, the letters it holds, and the last of its consumers.
+#[derive(Debug)]
+struct Bay {
+    channel: Channel,
+    held: u64,
+    consumers: u64,
+    consumer: Option<Consumer>,
+    /// The last letter's tag.
+    last: u32,
+    /// The first letter that the last consumer may hold, and how many it does.
+    first: u32,
+    held_last: u64,
+}
+
+/// Where a letter is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Slip {
+    bay: u32,
+    tag: u32,
+}
+
+impl Slip {
+    /// The slip of the letter that came next, if it came through the same bay.
+    pub(crate) fn after(self, letters: u32) -> Self {
+        Self { tag: self.tag + letters, ..self }
+    }
+}
+
+/// Connects, as `purpose` in the broker's list.
+///
+/// # Errors
+/// The broker refuses us, or can't be reached within [`CONNECT_DEADLINE`].
+pub(crate) async fn dial(config: &Config, purpose: &str) -> Result<Line, Fault> {
+    dial_for(&config.amqp, purpose).await
+}
+
+async fn dial_for(amqp: &Amqp, purpose: &str) -> Result<Line, Fault> {
+    let mut dialer = Dialer::new(amqp, purpose);
+    if let Ok(line) = timeout(CONNECT_DEADLINE, dialer.dial()).await {
+        return line;
+    }
+    let last = dialer.last.map_or_else(|| "no answer".to_owned(), |fault| fault.sentence);
+    Err(Fault::passing(format!("the broker can't be reached within {CONNECT_DEADLINE:?}: {last}")))
+}
+
+impl Morgue {
+    /// Connects, and counts; nothing is taken yet. With `returns_max` the operator vouches for the delivery limit.
+    ///
+    /// # Errors
+    /// The broker is away or refuses us; there is no such queue.
+    pub(crate) async fn open(config: &Config, returns_max: Option<u64>) -> Result<Self, Fault> {
+        let names = Names::new(&config.amqp, &config.dead_letter)?;
+        let line = dial(config, "dead-letters").await?;
+        let mut morgue = Self {
+            line,
+            names,
+            waiting: 0,
+            readers: 0,
+            amqp: config.amqp.clone(),
+            returns_max: returns_max.unwrap_or(RETURNS_MAX),
+            returns_are_certain: returns_max.is_some(),
+            taken: 0,
+            was_returned: false,
+            held_max: HELD_MIN,
+            bays: Vec::new(),
+        };
+        (morgue.waiting, morgue.readers) = morgue.count().await?;
+        morgue.held_max = (morgue.waiting / CONSUMERS_MAX + 1).clamp(HELD_MIN, HELD_MAX);
+        Ok(morgue)
+    }
+
+    /// The next letter; `None` when all that waited at the start have been seen, or nobody leaves us any more.
+    ///
+    /// # Errors
+    /// The connection is lost, the queue is gone, or a letter was given back so often that to go on may lose it.
+    pub(crate) async fn next(&mut self) -> Result<Option<(Slip, Corpse)>, Fault> {
+        let mut lulls = 0;
+        while self.taken < self.waiting {
+            let at = self.consume().await?;
+            let bay = &mut self.bays[at];
+            let consumer = bay.consumer.as_mut().expect("the last bay consumes");
+            match timeout(LULL, consumer.next()).await {
+                Ok(Some(delivery)) => {
+                    let delivery = delivery.map_err(|error| Fault::amqp("read dead letters", &error))?;
+                    bay.held += 1;
+                    bay.held_last += 1;
+                    bay.last = delivery.delivery_tag as u32;
+                    self.taken += 1;
+                    let slip = Slip { bay: at as u32, tag: bay.last };
+                    // Bays are filled one after the other, so a tag stands for one delivery.
+                    let note = self.line.notes().take(Tag(delivery.delivery_tag));
+                    let corpse = Corpse::new(delivery, note.and_then(|note| note.repaired()));
+                    self.was_returned = corpse.returns() > 0;
+                    self.guard(&corpse).await?;
+                    return Ok(Some((slip, corpse)));
+                }
+                Ok(None) => {
+                    return Err(Fault::passing(format!(
+                        "the broker ended our reading of queue `{}`: it was deleted, or its node is gone",
+                        self.names.dead_queue
+                    )));
+                }
+                // None is ready: either others took the rest, or it is on its way, however slowly.
+                Err(_) if self.count().await?.0 > 0 => lulls = 0,
+                Err(_) if lulls == LULLS_MAX => break,
+                Err(_) => lulls += 1,
+            }
+        }
+        Ok(None)
+    }
+
+    /// Removes letters for good; when this returns the broker has done it.
+    ///
+    /// # Errors
+    /// The channel is gone: some may be removed, the others are in the queue again.
+    pub(crate) async fn remove(&mut self, slips: &[Slip]) -> Result<(), Fault> {
+        // Raw acks are safe here: a channel of ours is never recovered, so a tag can't mean another delivery.
+        let acks = slips.iter().map(|slip| {
+            let bay = &self.bays[slip.bay as usize];
+            bay.channel.basic_ack(slip.tag.into(), BasicAckOptions { multiple: false })
+        });
+        for acked in self.line.within("take acknowledgements", CONNECT_DEADLINE, join_all(acks)).await? {
+            acked.map_err(|error| Fault::amqp("remove dead letters", &error))?;
+        }
+        let mut touched: Vec<u32> = slips.iter().map(|slip| slip.bay).collect();
+        for slip in slips {
+            let bay = &mut self.bays[slip.bay as usize];
+            bay.held -= 1;
+            bay.held_last -= u64::from(slip.tag >= bay.first);
+        }
+        touched.dedup();
+        for bay in touched {
+            // An ack has no answer. This has one, and it comes after them.
+            self.prefetch(bay as usize).await?;
+        }
+        Ok(())
+    }
+
+    /// Gives back, in their order, all letters that were not removed; they are ready when this returns.
+    ///
+    /// # Errors
+    /// The connection was lost, by which the broker has them back too.
+    pub(crate) async fn release(mut self) -> Result<(), Fault> {
+        // What a quorum queue takes back it puts behind all that it took back before, and before what it never gave
+        // away: so everything is taken that was ever given back.
+        while self.was_returned && matches!(self.next().await, Ok(Some(_))) {}
+        let held: u64 = self.bays.iter().map(|bay| bay.held).sum();
+        if held == 0 {
+            self.line.close().await;
+            return Ok(());
+        }
+        let back = self.count().await?.0 + held;
+        // Without a goodbye: a quorum queue puts what a cancelled consumer had on its way, or gives back itself, behind
+        // all others, but what a lost consumer held before them.
+        let Self { line, bays, names, amqp, .. } = self;
+        drop(bays);
+        drop(line);
+        let line = dial_for(&amqp, "dead-letters").await?;
+        // If somebody else takes them at once the order is in their hands.
+        let deadline = Instant::now() + RETURN_DEADLINE;
+        while count(&line, &names).await?.0 < back && Instant::now() < deadline {}
+        line.close().await;
+        Ok(())
+    }
+
+    /// Whether there is an exchange of this name, as far as we may know.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    pub(crate) async fn has_exchange(&self, name: &str) -> Result<bool, Fault> {
+        let Ok(name) = ShortString::try_new(name) else { return Ok(false) };
+        let channel = self.line.channel().await?;
+        let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
+        // The kind is not compared.
+        let kind = ExchangeKind::Direct;
+        let declare = channel.exchange_declare(name, kind, options, FieldTable::default());
+        let declared = self.line.within("look for an exchange", CONNECT_DEADLINE, declare).await?;
+        Ok(match declared {
+            Ok(()) => true,
+            Err(error) => reply_code(&error) != Some(code::NOT_FOUND),
+        })
+    }
+
+    async fn count(&self) -> Result<(u64, u64), Fault> {
+        count(&self.line, &self.names).await
+    }
+
+    /// The bay that letters come to next, with a consumer that has room.
+    async fn consume(&mut self) -> Result<usize, Fault> {
+        if let Some(bay) = self.bays.last_mut()
+            && let Some(consumer) = &bay.consumer
+        {
+            if bay.held_last < self.held_max {
+                return Ok(self.bays.len() - 1);
+            }
+            // It has no room, so nothing is on its way; and it shall get none when some of its letters are removed.
+            let cancel = bay.channel.basic_cancel(consumer.tag(), BasicCancelOptions::default());
+            self.line.ask("stop sending", cancel).await?;
+            bay.consumer = None;
+        }
+        if self.bays.last().is_none_or(|bay| bay.consumers == CONSUMERS_MAX) {
+            let channel = self.line.channel().await?;
+            self.bays.push(Bay {
+                channel,
+                held: 0,
+                consumers: 0,
+                consumer: None,
+                last: 0,
+                first: 1,
+                held_last: 0,
+            });
+        }
+        let at = self.bays.len() - 1;
+        self.prefetch(at).await?;
+        let bay = &mut self.bays[at];
+        let (queue, tag) = (&self.names.dead_queue, format!("dead-letters-{:02}", bay.consumers));
+        let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
+        let consume = bay.channel.basic_consume(queue.clone(), tag.into(), options, none);
+        bay.consumer = Some(attempt(&self.line, &Thing::Queue(queue), consume).await?);
+        bay.consumers += 1;
+        bay.first = bay.last + 1;
+        bay.held_last = 0;
+        Ok(at)
+    }
+
+    async fn prefetch(&self, at: usize) -> Result<(), Fault> {
+        let qos = self.bays[at].channel.basic_qos(self.held_max as u16, BasicQosOptions { global: false });
+        self.line.ask("set the prefetch", qos).await
+    }
+
+    /// Each look is a return, and a queue with a delivery limit throws away what is returned too often.
+    async fn guard(&mut self, corpse: &Corpse) -> Result<(), Fault> {
+        let returns = corpse.returns();
+        if returns < self.returns_max {
+            return Ok(());
+        }
+        if !self.returns_are_certain && self.limit_is_ours().await {
+            self.returns_are_certain = true;
+            self.returns_max = u64::from(self.amqp.delivery_limit) / 10 * 9;
+            if returns < self.returns_max {
+                return Ok(());
+            }
+        }
+        Err(Fault::lasting(format!(
+            "a letter in queue `{}` has been given back {returns} times (x-delivery-count), and each look at it, this \
+             one too, gives it back once more: a queue with a delivery limit (20 by default from RabbitMQ 4.0 on) \
+             throws it away in the end; if the limit is larger, say so with --returns-max, else raise it first with a \
+             policy, delivery-limit",
+            self.names.dead_queue
+        )))
+    }
+
+    /// Whether the queue was created with the configured arguments, the delivery limit among them.
+    async fn limit_is_ours(&self) -> bool {
+        if self.amqp.declare != Declare::Create || self.amqp.queue_type != QueueType::Quorum {
+            return false;
+        }
+        let Ok(channel) = self.line.channel().await else { return false };
+        let arguments = topology::dead_queue_arguments(&self.amqp);
+        let queue = self.names.dead_queue.clone();
+        // The queue exists, as letters come from it; so this only compares.
+        let declare = channel.queue_declare(queue, QueueDeclareOptions::durable(), arguments);
+        self.line.ask("compare the dead-letter queue", declare).await.is_ok()
+    }
+}
+
+/// How many letters are ready, and how many consumers there are.
+async fn count(line: &Line, names: &Names) -> Result<(u64, u64), Fault> {
+    // A missing queue costs the channel.
+    let channel = line.channel().await?;
+    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    let queue = &names.dead_queue;
+    let declare = channel.queue_declare(queue.clone(), options, FieldTable::default());
+    let queue = attempt(line, &Thing::Queue(queue), declare).await?;
+    line.ask("close a channel", channel.close(200, "OK".into())).await?;
+    Ok((queue.message_count().into(), queue.consumer_count().into()))
+}
+
+/// Whether `line` may publish in the name of `user`.
+pub(crate) fn is_user(line: &Line, user: &ShortString) -> bool {
+    line.whereabouts().0 == format!("user `{user}`")
+}
