@@ -80,7 +80,8 @@ impl Publisher {
         let mut pauses = Pauses::new(PAUSE_MIN, PAUSE_MAX);
         let mut taken = Vec::new();
         loop {
-            if self.pending.is_empty() && jobs.recv_many(&mut taken, usize::MAX).await == 0 {
+            let is_idle = self.pending.is_empty() && taken.is_empty();
+            if is_idle && jobs.recv_many(&mut taken, usize::MAX).await == 0 {
                 return;
             }
             while let Ok(job) = jobs.try_recv() {
