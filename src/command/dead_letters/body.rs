@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::broker::corpse::Corpse;
 use crate::request::gzip;
-use crate::text::{plain, plain_json};
+use crate::text::{harmless, harmless_json};
 
 /// Bytes of a body that are shown; `export` has all.
 const SHOWN_BYTES_MAX: usize = 64 * 1024;
@@ -22,12 +22,12 @@ pub(super) fn write(corpse: &Corpse, out: &mut impl Write) -> io::Result<()> {
     if let Ok(value) = serde_json::from_slice::<Value>(body) {
         let pretty = serde_json::to_string_pretty(&value).expect("values always serialize");
         writeln!(out, "body, {bytes} bytes of JSON")?;
-        return indented(&plain_json(&pretty), out);
+        return indented(&harmless_json(&pretty), out);
     }
     match str::from_utf8(body) {
         Ok(text) => {
             writeln!(out, "body, {bytes} bytes of text")?;
-            indented(&text.split('\n').map(plain).collect::<Vec<_>>().join("\n"), out)
+            indented(&text.split('\n').map(harmless).collect::<Vec<_>>().join("\n"), out)
         }
         Err(_) => {
             writeln!(out, "body, {bytes} bytes")?;

@@ -37,7 +37,7 @@ pub(super) async fn run(args: Args, config: &Config, out: &mut impl Write) -> Re
 async fn write(reading: &mut Reading, limit: u64, out: &mut impl Write) -> Result<(), End> {
     for _ in 0..limit {
         let Some((_, corpse)) = reading.next().await? else { break };
-        writeln!(out, "{}", text::plain_json(&Value::Object(record(&corpse)).to_string()))?;
+        writeln!(out, "{}", text::harmless_json(&Value::Object(record(&corpse)).to_string()))?;
     }
     Ok(out.flush()?)
 }

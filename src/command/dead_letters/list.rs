@@ -43,7 +43,7 @@ pub(super) async fn run(args: Args, config: &Config, out: &mut impl Write) -> Re
                 "groups": groups.json(),
             });
             let json = serde_json::to_string_pretty(&list).expect("values always serialize");
-            writeln!(out, "{}", text::plain_json(&json))?;
+            writeln!(out, "{}", text::harmless_json(&json))?;
         }
         Output::Table if selected == 0 => writeln!(out, "no dead letters")?,
         Output::Table => write!(out, "{}", groups.table())?,

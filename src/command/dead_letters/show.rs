@@ -5,7 +5,7 @@ use std::io::Write;
 use super::{Common, End, Reading, body, letter};
 use crate::broker::corpse::Corpse;
 use crate::config::Config;
-use crate::text::{plain, plain_json};
+use crate::text::{harmless, harmless_json};
 
 /// What to show.
 #[derive(Clone, Debug, clap::Args)]
@@ -43,21 +43,21 @@ fn show(corpse: &Corpse, place: u64, out: &mut impl Write) -> Result<(), End> {
     writeln!(
         out,
         "=== {place}: {}{}, {died}",
-        plain(&letter::reason(corpse)),
-        plain(&code.unwrap_or_default())
+        harmless(&letter::reason(corpse)),
+        harmless(&code.unwrap_or_default())
     )?;
     if let Some(detail) = corpse.word("detail") {
-        writeln!(out, "  {}", plain(&detail))?;
+        writeln!(out, "  {}", harmless(&detail))?;
     }
     match corpse.origin() {
         Some(origin) => {
-            let (exchange, key) = (plain(&origin.exchange), plain(&origin.routing_key));
+            let (exchange, key) = (harmless(&origin.exchange), harmless(&origin.routing_key));
             writeln!(out, "  published to exchange `{exchange}` with routing key `{key}`")?;
         }
         None => writeln!(out, "  published to an unknown place")?,
     }
     if let Some(repaired) = &corpse.repaired {
-        writeln!(out, "  made readable: {}", plain(repaired))?;
+        writeln!(out, "  made readable: {}", harmless(repaired))?;
     }
     for (title, members) in [("properties", corpse.properties()), ("headers", corpse.headers())] {
         if members.is_empty() {
@@ -65,7 +65,7 @@ fn show(corpse: &Corpse, place: u64, out: &mut impl Write) -> Result<(), End> {
         }
         writeln!(out, "{title}")?;
         for (name, value) in members {
-            writeln!(out, "  {}: {}", plain(&name), plain_json(&value.to_string()))?;
+            writeln!(out, "  {}: {}", harmless(&name), harmless_json(&value.to_string()))?;
         }
     }
     body::write(corpse, out)?;

@@ -20,11 +20,11 @@ pub(super) fn aligned<const N: usize>(rows: &[[String; N]]) -> String {
 }
 
 fn fit(cell: &str) -> String {
-    let plain = text::plain(cell);
-    if plain.chars().count() <= WIDTH_MAX {
-        return plain;
+    let cell = text::harmless(cell);
+    if cell.chars().count() <= WIDTH_MAX {
+        return cell.into_owned();
     }
-    plain.chars().take(WIDTH_MAX - 1).chain(['…']).collect()
+    cell.chars().take(WIDTH_MAX - 1).chain(['…']).collect()
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget};
 
 use super::say;
 use crate::broker::corpse::Origin;
-use crate::text::plain;
+use crate::text::harmless;
 
 /// Reasons and destinations spelt out.
 const SPELT_OUT_MAX: usize = 20;
@@ -98,10 +98,10 @@ impl Tally {
         let (replayed, refused) = (self.replayed, self.refused);
         writeln!(out, "{verb} {replayed} letters, skipped {skipped}, refused {refused}")?;
         for (destination, letters) in &self.destinations {
-            writeln!(out, "  to {}: {letters}", plain(destination))?;
+            writeln!(out, "  to {}: {letters}", harmless(destination))?;
         }
         for (reason, letters) in &self.reasons {
-            writeln!(out, "  refused {letters}: {}", plain(reason))?;
+            writeln!(out, "  refused {letters}: {}", harmless(reason))?;
         }
         for (name, letters) in &self.kept_back {
             writeln!(
