@@ -117,6 +117,10 @@ impl Engine {
 
     fn rejected_alone(&mut self, batch: Batch, key: ItemKey, answer: &Answer, now: Time) {
         let condemned = Condemned { batch, key, since: now };
+        if self.monitor.rejects_all() {
+            // It was under way when that was found out.
+            return self.review(condemned, now);
+        }
         if condemned.batch.reviewed {
             return self.pronounce(condemned, now);
         }

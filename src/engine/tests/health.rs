@@ -384,5 +384,48 @@ fn an_endpoint_that_rejects_everything_is_found_out_before_the_backlog_is_halved
     }
     // The first two batches, halved to the end, and the control: 2 x (1 + 2 + 4 + 8) at the most.
     assert!(calls <= 31, "{calls}");
+    // It deletes again: so is everything.
+    while bench.engine.snapshot().messages_unsettled > 0 {
+        if bench.under_way().is_empty() {
+            bench.wait();
+        }
+        assert!(!bench.take().iter().any(|line| line.starts_with("dead-letter")), "all were good");
+        for ids in bench.under_way() {
+            bench.answer(&ids, deleted());
+        }
+    }
     bench.take();
+    bench.done();
+}
+
+#[test]
+fn what_was_under_way_when_everything_was_found_to_be_rejected_is_not_to_blame() {
+    let mut bench = with_control(|settings| {
+        settings.batch_max = 1;
+        settings.concurrency_max = 3;
+    });
+    for n in 1..=10 {
+        bench.arrive(&format!("v{n}"));
+    }
+    bench.take();
+    for n in 1..=8 {
+        bench.answer(&format!("v{n}"), rejected());
+        bench.take();
+    }
+    assert_eq!(bench.under_way(), ["v9", "v10", "control"]);
+    bench.answer("control", rejected());
+    assert!(is_blocked(&bench));
+    bench.answer("v9", rejected());
+    bench.answer("v10", rejected());
+    while bench.engine.snapshot().messages_unsettled > 0 {
+        if bench.under_way().is_empty() {
+            bench.wait();
+        }
+        assert!(!bench.take().iter().any(|line| line.starts_with("dead-letter")), "all were good");
+        for ids in bench.under_way() {
+            bench.answer(&ids, deleted());
+        }
+    }
+    bench.take();
+    bench.done();
 }
