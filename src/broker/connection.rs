@@ -60,6 +60,8 @@ pub(crate) struct Line {
 pub(crate) struct Dialer {
     amqp: Amqp,
     name: String,
+    /// Its connections take large deliveries slowly, instead of ending for too many.
+    is_patient: bool,
     muffle: Muffle,
     /// The last fault that was worth another attempt.
     pub(crate) last: Option<Fault>,
@@ -69,7 +71,12 @@ impl Dialer {
     /// A dialer whose connections the broker lists as `deletion-worker <version> <purpose>`.
     pub(crate) fn new(amqp: &Amqp, purpose: &str) -> Self {
         let name = format!("deletion-worker {} {purpose}", env!("CARGO_PKG_VERSION"));
-        Self { amqp: amqp.clone(), name, muffle: Muffle::default(), last: None }
+        Self { amqp: amqp.clone(), name, is_patient: false, muffle: Muffle::default(), last: None }
+    }
+
+    /// A dialer for whoever lets go of deliveries as fast as they come.
+    pub(crate) fn patient(amqp: &Amqp, purpose: &str) -> Self {
+        Self { is_patient: true, ..Self::new(amqp, purpose) }
     }
 
     /// Connects however long it takes, so that a broker that comes back is met within 2 s.
@@ -112,7 +119,8 @@ impl Dialer {
                     let address = addresses.pop_front().expect("there is at least one address");
                     let plug = Plug::default();
                     plugs.push_back(plug.clone());
-                    attempts.push(attempt(address, self.name.clone(), Grip(plug)));
+                    let notes = if self.is_patient { Notes::patient() } else { Notes::default() };
+                    attempts.push(attempt(address, self.name.clone(), Grip(plug), notes));
                     next = Instant::now() + HEDGE;
                 }
             }
@@ -286,9 +294,8 @@ impl Drop for Grip {
     }
 }
 
-async fn attempt(address: Address, name: String, grip: Grip) -> Result<Line, Fault> {
+async fn attempt(address: Address, name: String, grip: Grip, notes: Notes) -> Result<Line, Fault> {
     let place = address.place();
-    let notes = Notes::default();
     let work = async {
         tokio::select! {
             connected = connector(&address, name, grip.0.clone(), notes.clone()) => {

@@ -103,7 +103,7 @@ pub(crate) async fn dial(config: &Config, purpose: &str) -> Result<Line, Fault> 
 }
 
 async fn dial_for(amqp: &Amqp, purpose: &str) -> Result<Line, Fault> {
-    let mut dialer = Dialer::new(amqp, purpose);
+    let mut dialer = Dialer::patient(amqp, purpose);
     if let Ok(line) = timeout(CONNECT_DEADLINE, dialer.dial()).await {
         return line;
     }

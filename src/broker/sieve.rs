@@ -67,6 +67,15 @@ impl<S: AsyncRead + Unpin> AsyncRead for Sieve<S> {
             if taken > 0 || buffer.is_empty() {
                 return Poll::Ready(Ok(taken));
             }
+            if sifter.is_parked {
+                // In this order, or what is let go in between is missed.
+                sifter.notes.wait(context.waker());
+                sifter.fill(0)?;
+                if sifter.is_parked {
+                    return Poll::Pending;
+                }
+                continue;
+            }
             let read = ready!(Pin::new(&mut *stream).poll_read(context, sifter.room()))?;
             if read == 0 {
                 return Poll::Ready(Ok(0));
@@ -111,6 +120,8 @@ struct Sifter {
     frame_max: usize,
     /// The delivery whose content header comes next, and what had to be replaced in it so far.
     delivery: Option<(Tag, Repair)>,
+    /// It has to wait, and everything behind it.
+    is_parked: bool,
     notes: Notes,
 }
 
@@ -124,6 +135,7 @@ impl Sifter {
             passing: 0,
             frame_max: address::FRAME_BYTES_MAX as usize,
             delivery: None,
+            is_parked: false,
             notes,
         }
     }
@@ -155,7 +167,8 @@ impl Sifter {
     /// If the connection can't go on.
     fn fill(&mut self, count: usize) -> io::Result<()> {
         self.filled += count;
-        loop {
+        self.is_parked = false;
+        while !self.is_parked {
             let passing = self.passing.min(self.filled - self.sifted);
             self.sifted += passing;
             self.passing -= passing;
@@ -175,6 +188,7 @@ impl Sifter {
                 _ => self.passing = usize::MAX,
             }
         }
+        Ok(())
     }
 
     fn method(&mut self, payload: usize) {
@@ -198,11 +212,23 @@ impl Sifter {
             let size = u32::try_from(sifted.bytes).expect("less than it was");
             self.buffer[start - 4..start].copy_from_slice(&size.to_be_bytes());
         }
-        self.sifted = start + sifted.bytes + FRAME_TAIL_BYTES;
+        let end = start + sifted.bytes + FRAME_TAIL_BYTES;
         // Only deliveries are taken in hand; other contents are what the broker returns to us.
-        let Some((tag, repair)) = self.delivery.take() else { return Ok(()) };
+        let Some((tag, repair)) = self.delivery.take() else {
+            self.sifted = end;
+            return Ok(());
+        };
+        let repair = repair | sifted.repair;
         let header = sifted.bytes + VALUE_BYTES * sifted.values;
-        self.notes.take_down(tag, repair | sifted.repair, (header as u64).saturating_add(sifted.body))
+        let bytes = (header as u64).saturating_add(sifted.body);
+        if self.notes.has_to_wait(bytes) {
+            // It is readable by now, and comes by here again.
+            self.delivery = Some((tag, repair));
+            self.is_parked = true;
+            return Ok(());
+        }
+        self.sifted = end;
+        self.notes.take_down(tag, repair, bytes)
     }
 }
 

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
+
+use futures_util::task::AtomicWaker;
 
 use super::header::Repair;
 use crate::delivery::Tag;
@@ -30,17 +33,26 @@ struct Pad {
     notes: Mutex<BTreeMap<Tag, Note>>,
     /// How many notes there are, as most often there are none.
     count: AtomicUsize,
-    /// What the heavy deliveries in hand add up to.
-    heavy_bytes: Arc<AtomicU64>,
+    account: Arc<Account>,
+    /// What comes when there is no room for it waits, instead of ending the connection.
+    is_patient: bool,
     /// The tag of the delivery that would have been too much; 0 if there was none.
     refused: AtomicU64,
 }
 
-/// A heavy delivery's share in what is in hand, until it is dropped.
+/// What the heavy deliveries in hand add up to.
+#[derive(Debug, Default)]
+struct Account {
+    bytes: AtomicU64,
+    /// Who waits for room.
+    waiting: AtomicWaker,
+}
+
+/// A heavy delivery's share in that, until it is dropped.
 #[derive(Debug)]
 struct Load {
     bytes: u64,
-    account: Arc<AtomicU64>,
+    account: Arc<Account>,
 }
 
 impl Note {
@@ -55,13 +67,38 @@ impl Note {
     }
 }
 
+impl Account {
+    /// Whether so many more `bytes` are too much; a single delivery never is.
+    fn is_full_for(&self, bytes: u64) -> bool {
+        let before = self.bytes.load(Ordering::Acquire);
+        before > 0 && before.saturating_add(bytes) > HEAVY_BYTES_MAX
+    }
+}
+
 impl Drop for Load {
     fn drop(&mut self) {
-        self.account.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.account.bytes.fetch_sub(self.bytes, Ordering::AcqRel);
+        self.account.waiting.wake();
     }
 }
 
 impl Notes {
+    /// Notes for whoever lets go of deliveries as fast as they come: what is too much in hand waits. Not for longer than
+    /// some seconds, as brokers close connections that don't read.
+    pub(in crate::broker) fn patient() -> Self {
+        Self(Arc::new(Pad { is_patient: true, ..Pad::default() }))
+    }
+
+    /// Whether a delivery of so many `bytes` has to wait until others are let go.
+    pub(super) fn has_to_wait(&self, bytes: u64) -> bool {
+        self.0.is_patient && bytes > LIGHT_BYTES_MAX && self.0.account.is_full_for(bytes)
+    }
+
+    /// Wakes `waker` when others are let go from now on.
+    pub(super) fn wait(&self, waker: &Waker) {
+        self.0.account.waiting.register(waker);
+    }
+
     /// Notes what is remarkable about a delivery of so many `bytes` that is about to come.
     ///
     /// # Errors
@@ -95,16 +132,16 @@ impl Notes {
     }
 
     fn load(&self, tag: Tag, bytes: u64) -> io::Result<Load> {
-        let account = &self.0.heavy_bytes;
+        let account = &self.0.account;
         // Only this thread adds to it.
-        let before = account.load(Ordering::Relaxed);
-        if before > 0 && before.saturating_add(bytes) > HEAVY_BYTES_MAX {
+        if account.is_full_for(bytes) {
+            let before = account.bytes.load(Ordering::Relaxed);
             self.0.refused.store(tag.0, Ordering::Relaxed);
             return Err(io::Error::other(format!(
                 "a message of {bytes} bytes came while there were {before} bytes of large messages in hand"
             )));
         }
-        account.fetch_add(bytes, Ordering::Relaxed);
+        account.bytes.fetch_add(bytes, Ordering::AcqRel);
         Ok(Load { bytes, account: Arc::clone(account) })
     }
 
@@ -162,6 +199,6 @@ mod tests {
         notes.take_down(Tag(1), Repair::NONE, 128 * MIB).expect("alone");
         assert!(notes.take_down(Tag(2), Repair::NONE, MIB).is_err());
         drop(notes.take(Tag(1)));
-        assert_eq!(notes.0.heavy_bytes.load(Ordering::Relaxed), 0);
+        assert_eq!(notes.0.account.bytes.load(Ordering::Relaxed), 0);
     }
 }

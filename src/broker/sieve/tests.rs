@@ -1,6 +1,6 @@
 //! Whatever the sieve lets through, lapin's own parser reads.
 
-use futures_util::AsyncReadExt;
+use futures_util::{AsyncReadExt, FutureExt};
 use lapin::protocol::basic::parse_properties;
 use proptest::prelude::*;
 
@@ -206,6 +206,40 @@ async fn more_than_may_be_in_hand_ends_the_stream_before_it_is_read() {
     let (error, notes) = sifted(&bytes, &[], 1 << 20).await;
     assert!(error.is_err());
     assert_eq!(notes.refused(), Some(Tag(2)));
+}
+
+#[tokio::test]
+async fn whoever_is_patient_waits_for_room_instead() {
+    let message = |tag| {
+        let header = frame(HEADER, &content(40 << 20, 0, b""));
+        [deliver(tag, b"\xff"), header, frame(BODY, &vec![b' '; 40 << 20])].concat()
+    };
+    let bytes = [message(1), message(2), frame(HEARTBEAT, b"")].concat();
+    let expected = bytes.len();
+    let notes = Notes::patient();
+    let stream = Trickle { bytes, cuts: Vec::new(), place: 0 };
+    let mut sieve = Sieve { stream, sifter: Sifter::new(notes.clone()) };
+    let mut buffer = vec![0; 1 << 20];
+    let mut passed = 0;
+    // Up to the second one's announcement everything passes.
+    while let Some(count) = sieve.read(&mut buffer).now_or_never() {
+        passed += count.expect("it goes on");
+    }
+    assert_eq!(passed, message(1).len() + deliver(2, b"\xff").len());
+    let first = notes.take(Tag(1)).expect("it is heavy");
+    let rest = tokio::spawn(async move {
+        let mut rest = 0;
+        while let Ok(count @ 1..) = sieve.read(&mut buffer).await {
+            rest += count;
+        }
+        rest
+    });
+    tokio::task::yield_now().await;
+    assert!(!rest.is_finished(), "it waits");
+    drop(first);
+    assert_eq!(passed + rest.await.expect("it ends"), expected);
+    assert!(notes.take(Tag(2)).and_then(|note| note.repaired()).is_some(), "what was found before is known");
+    assert_eq!(notes.refused(), None);
 }
 
 fn value() -> impl Strategy<Value = Vec<u8>> {

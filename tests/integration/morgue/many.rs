@@ -1,7 +1,9 @@
 //! More letters than one consumer holds.
 
+use deletion_worker::config::QueueType;
+
 use super::{QUEUE, QUEUE_TYPES, drain, fill, numbers, run, same_order, waiting, world};
-use crate::support::PATIENCE;
+use crate::support::{PATIENCE, amqp};
 
 const LETTERS: u32 = 25_000;
 
@@ -39,4 +41,19 @@ async fn a_killed_reader_loses_nothing_and_reorders_nothing() {
         let left = numbers(&drain(&world, QUEUE).await);
         same_order(&left, &(0..LETTERS).collect::<Vec<_>>(), &format!("{queue_type:?}"));
     }
+}
+
+#[tokio::test]
+async fn large_letters_are_read_whatever_they_add_up_to() {
+    const LARGE: usize = 1024 * 1024;
+    const COUNT: usize = 150;
+    let world = world(QueueType::Quorum).await;
+    let bodies = (0..COUNT).map(|number| format!(r#"{{"videoNo":"VI{number}"}}"#) + &" ".repeat(LARGE));
+    amqp::publish(&world.connection, "deletions.dlx", "delete", amqp::persistent(), bodies).await;
+    let list = run(&world, &["list", "--output", "json"]).await.fine().json();
+    assert_eq!(list["letters"], COUNT, "{list}");
+    let mut export = world.process(&["dead-letters", "export"]);
+    assert_eq!(export.exit(PATIENCE).await.code(), Some(0));
+    assert_eq!(export.stdout.all().len(), COUNT);
+    waiting(&world, QUEUE, COUNT as u32).await;
 }
