@@ -14,6 +14,21 @@ fn with_control(change: impl FnOnce(&mut crate::engine::Settings)) -> Bench {
     bench
 }
 
+/// The endpoint deletes whatever is left, and nobody dies.
+fn deletes_everything(mut bench: Bench) {
+    while bench.engine.snapshot().messages_unsettled > 0 {
+        if bench.under_way().is_empty() {
+            bench.wait();
+        }
+        assert!(!bench.take().iter().any(|line| line.starts_with("dead-letter")), "all were good");
+        for ids in bench.under_way() {
+            bench.answer(&ids, deleted());
+        }
+    }
+    bench.take();
+    bench.done();
+}
+
 fn is_open(bench: &Bench) -> bool {
     matches!(bench.engine.snapshot().health, Health::Open(_))
 }
@@ -384,18 +399,7 @@ fn an_endpoint_that_rejects_everything_is_found_out_before_the_backlog_is_halved
     }
     // The first two batches, halved to the end, and the control: 2 x (1 + 2 + 4 + 8) at the most.
     assert!(calls <= 31, "{calls}");
-    // It deletes again: so is everything.
-    while bench.engine.snapshot().messages_unsettled > 0 {
-        if bench.under_way().is_empty() {
-            bench.wait();
-        }
-        assert!(!bench.take().iter().any(|line| line.starts_with("dead-letter")), "all were good");
-        for ids in bench.under_way() {
-            bench.answer(&ids, deleted());
-        }
-    }
-    bench.take();
-    bench.done();
+    deletes_everything(bench);
 }
 
 #[test]
@@ -417,15 +421,5 @@ fn what_was_under_way_when_everything_was_found_to_be_rejected_is_not_to_blame()
     assert!(is_blocked(&bench));
     bench.answer("v9", rejected());
     bench.answer("v10", rejected());
-    while bench.engine.snapshot().messages_unsettled > 0 {
-        if bench.under_way().is_empty() {
-            bench.wait();
-        }
-        assert!(!bench.take().iter().any(|line| line.starts_with("dead-letter")), "all were good");
-        for ids in bench.under_way() {
-            bench.answer(&ids, deleted());
-        }
-    }
-    bench.take();
-    bench.done();
+    deletes_everything(bench);
 }
