@@ -1,5 +1,7 @@
 //! Just enough AMQP 0-9-1 to publish what no client library will.
 
+use std::collections::BTreeSet;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -19,6 +21,9 @@ const CHANNEL_OPEN_OK: [u16; 2] = [20, 11];
 const CHANNEL_CLOSE: [u16; 2] = [20, 40];
 const CHANNEL_CLOSE_OK: [u16; 2] = [20, 41];
 const PUBLISH: [u16; 2] = [60, 40];
+const ACK: [u16; 2] = [60, 80];
+const CONFIRM_SELECT: [u16; 2] = [85, 10];
+const CONFIRM_SELECT_OK: [u16; 2] = [85, 11];
 /// What we ask for, and what brokers offer.
 const FRAME_MAX: usize = 131_072;
 
@@ -45,7 +50,7 @@ impl<'a> Raw<'a> {
     }
 }
 
-/// Publishes as whoever `url` names; the broker has all of it when this returns.
+/// Publishes as whoever `url` names; the broker has confirmed all of it when this returns.
 pub(crate) async fn publish(url: &str, messages: &[Raw<'_>]) {
     let url = url::Url::parse(url).expect("a URL");
     let host = (url.host_str().expect("a host"), url.port().unwrap_or(5672));
@@ -65,8 +70,17 @@ pub(crate) async fn publish(url: &str, messages: &[Raw<'_>]) {
     expect(&mut stream, OPEN_OK).await;
     send(&mut stream, METHOD, 1, &method(CHANNEL_OPEN, &[0])).await;
     expect(&mut stream, CHANNEL_OPEN_OK).await;
+    send(&mut stream, METHOD, 1, &method(CONFIRM_SELECT, &[0])).await;
+    expect(&mut stream, CONFIRM_SELECT_OK).await;
     for message in messages {
         send_message(&mut stream, message).await;
+    }
+    let mut unconfirmed: BTreeSet<u64> = (1..=messages.len() as u64).collect();
+    while !unconfirmed.is_empty() {
+        let ack = expect(&mut stream, ACK).await;
+        let (tag, multiple) = ack.split_at(8);
+        let tag = u64::from_be_bytes(tag.try_into().expect("eight bytes"));
+        unconfirmed.retain(|other| *other != tag && (multiple[0] == 0 || *other > tag));
     }
     // Answered after everything before it.
     let close = [&200_u16.to_be_bytes()[..], &short(b"done"), &[0; 4]].concat();
@@ -106,8 +120,8 @@ async fn send(stream: &mut TcpStream, kind: u8, channel: u16, payload: &[u8]) {
     stream.write_all(&frame).await.expect("open");
 }
 
-/// Reads one frame, and sees that it is this method.
-async fn expect(stream: &mut TcpStream, wanted: [u16; 2]) {
+/// Reads one frame, and sees that it is this method; returns its arguments, and the octet that ends the frame.
+async fn expect(stream: &mut TcpStream, wanted: [u16; 2]) -> Vec<u8> {
     let mut head = [0; 7];
     stream.read_exact(&mut head).await.expect("the broker answers");
     let size = u32::from_be_bytes([head[3], head[4], head[5], head[6]]);
@@ -115,4 +129,5 @@ async fn expect(stream: &mut TcpStream, wanted: [u16; 2]) {
     stream.read_exact(&mut payload).await.expect("the broker answers");
     let text = String::from_utf8_lossy(&payload);
     assert!(head[0] == METHOD && payload.starts_with(&method(wanted, &[])), "unexpected answer: {text}");
+    payload.split_off(4)
 }
