@@ -13,7 +13,7 @@ on_4 := --config 'target."cfg(unix)".runner = "$(CURDIR)/tests/rabbitmq-4.sh"'
 on_broker := $(if $(BROKER),$(or $(on_$(BROKER)),$(error BROKER is 4 or nothing)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-faults simulate fuzz soak lint doc check
+.PHONY: help demo test test-deploy test-slow test-faults simulate fuzz soak lint doc check
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  %-12s %s\n' "$$name" "$$text"; done
@@ -23,6 +23,9 @@ demo: ## the whole system on this machine: broker, mock endpoint, worker, load
 
 test: ## every test; with BROKER=4 on RabbitMQ 4
 	$(CARGO) $(on_broker) test --locked
+
+test-deploy: ## the chart, alert rules, dashboard, image, compose file and workflows
+	tests/deploy/run.sh
 
 test-faults: ## the whole fault matrix, printed as a table: minutes
 	FAULT_MOMENTS=all $(CARGO) test --locked --test integration faults:: -- --include-ignored --nocapture \
