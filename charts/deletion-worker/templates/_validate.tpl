@@ -58,6 +58,12 @@ What the schema can't say, as it takes more than one value: collects every mista
 {{- $errors = append $errors (printf "config.amqp.prefetch: %d is too small for one full batch, batch.max_ids is %d" (int $config.amqp.prefetch) $ids) -}}
 {{- end -}}
 {{- end -}}
+{{- range list (list "amqp" "queue") (list "amqp" "exchange") (list "amqp" "routing_key") (list "dead_letter" "queue") (list "dead_letter" "exchange") -}}
+{{- $name := get (get $config (index . 0)) (index . 1) -}}
+{{- if gt (len (default "" $name)) 255 -}}
+{{- $errors = append $errors (printf "config.%s: has %d bytes, more than 255" (join "." .) (len $name)) -}}
+{{- end -}}
+{{- end -}}
 {{- if eq $config.dead_letter.queue $config.amqp.queue -}}
 {{- $errors = append $errors "config.dead_letter.queue: the same as amqp.queue, dead letters would be consumed again" -}}
 {{- end -}}
