@@ -10,6 +10,10 @@ ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "deletion-worker"
 
 
+# Ten times as fast where it is built in.
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
 class Refused(Exception):
     """Helm, the schema or the chart's own checks don't take these values."""
 
@@ -35,7 +39,7 @@ def load(chart):
 def render(values=None, **options):
     """Renders the chart; returns {template: [objects]}, the template's path counted from the chart."""
     return {
-        path: [document for document in yaml.safe_load_all(text) if document]
+        path: [document for document in yaml.load_all(text, LOADER) if document]
         for path, text in texts(values, **options).items()
         if path.endswith((".yaml", ".yml"))
     }

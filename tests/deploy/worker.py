@@ -24,11 +24,11 @@ def check_config(toml, folder, *flags):
 
 
 def accepts(key, value, folder):
-    """Whether the worker takes `value` for `key`, all else being default but what a namespace or a dry run needs."""
+    """Whether the worker takes `value` for `key`, all else being default but a token, and what a namespace needs."""
     section, _, name = key.rpartition(".")
-    lines = {"worker": {"dry_run": True}}
+    lines = {"endpoint": {"token": "a token"}}
     if key == "endpoint.namespace":
-        lines["endpoint"] = {"api": "v1.2"}
+        lines["endpoint"]["api"] = "v1.2"
     lines.setdefault(section, {})[name] = value
     toml = "".join(
         f"[{head}]\n" + "".join(f"{name} = {json.dumps(value)}\n" for name, value in keys.items())
