@@ -31,7 +31,7 @@ MODELS = {
 
 def versions():
     """The minor versions of Kubernetes that the chart promises to fit and that can be checked."""
-    known = (tuple(map(int, version.split(".")[:2])) for version in kubernetes_validate.utils.all_versions())
+    known = {tuple(map(int, version.split(".")[:2])) for version in kubernetes_validate.utils.all_versions()}
     return sorted(version for version in known if version >= OLDEST)
 
 
