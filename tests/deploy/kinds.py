@@ -60,7 +60,9 @@ def definition(document):
 def definition_faults(document):
     """What the operator's definition refuses or doesn't know."""
     validator = jsonschema.Draft202012Validator(definition(document))
-    return [f"{_shown(document)}: {error.json_path}: {error.message}" for error in validator.iter_errors(document)]
+    return [
+        f"{_shown(document)}: {error.json_path}: {error.message}" for error in validator.iter_errors(document)
+    ]
 
 
 def is_modelled(document):
@@ -69,7 +71,7 @@ def is_modelled(document):
 
 
 def model_faults(documents):
-    """What the published types refuse or don't know: objects are written as TypeScript, which has no others."""
+    """What the published types refuse or don't know: TypeScript is told that the objects are of them."""
     lines = []
     for index, document in enumerate(documents):
         package, kind = MODELS[document["apiVersion"], document["kind"]], document["kind"]
@@ -79,7 +81,14 @@ def model_faults(documents):
     folder = Path(tempfile.mkdtemp(prefix="models-", dir=NODE))
     try:
         (folder / "objects.ts").write_text("\n".join(lines) + "\n")
-        command = [NODE / "node_modules/.bin/tsc", "--noEmit", "--strict", "--skipLibCheck", "--module", "nodenext"]
+        command = [
+            NODE / "node_modules/.bin/tsc",
+            "--noEmit",
+            "--strict",
+            "--skipLibCheck",
+            "--module",
+            "nodenext",
+        ]
         ran = subprocess.run([*command, "objects.ts"], cwd=folder, capture_output=True, text=True)
     finally:
         shutil.rmtree(folder)
