@@ -584,7 +584,7 @@ FAULTS = [
         agreement.the_worker_takes_the_configuration,
         "another port",
         "listens elsewhere",
-        replace(CONFIG, r'"0.0.0.0:%d" \(int .Values.metrics.port\)', '"0.0.0.0:%d" 9091'),
+        replace(CONFIG, r"(metrics.address) \(int .Values.metrics.port\)", r"\1 9091"),
     ),
     Fault(
         shipping.the_package_is_complete,

@@ -90,6 +90,7 @@ REFUSED = [
     ("fullnameOverride: 1st", "fullnameOverride: needed"),
     ("fullnameOverride: Deletions", "/fullnameOverride"),
     ("metrics: {port: 80}", "/metrics/port"),
+    ("metrics: {address: 127.0.0.1}", "/metrics/address"),
     ("image: {digest: sha256:abc}", "/image/digest"),
     ("image: {tag: 'a b'}", "/image/tag"),
     ("commonLabels: {a: '-'}", "/commonLabels/a"),

@@ -9,7 +9,7 @@ import helm_python as helm
 import yaml
 
 import kinds
-from chart import LEAST, ROOT, Refused, cases, load, objects, one, texts
+from chart import LEAST, ROOT, Refused, cases, load, merged, objects, one, texts
 
 
 def the_package_is_complete(chart):
@@ -62,7 +62,9 @@ def it_works_as_a_subchart(chart):
         dependency = {"name": "deletion-worker", "version": "*", "condition": "deletion-worker.enabled"}
         metadata = {"apiVersion": "v2", "name": "parent", "version": "1.0.0", "dependencies": [dependency]}
         (parent / "Chart.yaml").write_text(yaml.safe_dump(metadata))
-        values = {"global": {"imageRegistry": "r.example.com"}, "deletion-worker": {**LEAST, "enabled": True}}
+        nothing = {"config": {"batch": {"linger": None}}, "podSecurityContext": {"fsGroup": None}}
+        own = merged(LEAST, nothing, {"enabled": True})
+        values = {"global": {"imageRegistry": "r.example.com"}, "deletion-worker": own}
         try:
             image = one("Deployment", values, chart=parent)["spec"]["template"]["spec"]["containers"][0][
                 "image"

@@ -1,5 +1,6 @@
 """What single parts of the chart say, and how they fit the worker."""
 
+import base64
 import re
 import subprocess
 import threading
@@ -69,8 +70,9 @@ def test_only_the_keys_that_are_named_are_mounted_of_a_secret_and_for_the_group_
 def test_secrets_as_values_end_up_in_a_secret_and_nowhere_else():
     documents = objects(CASES["trial"])
     (secret,) = (each for each in documents if each["kind"] == "Secret")
-    assert secret["stringData"]["token"] == CASES["trial"]["token"]["value"]
-    assert secret["stringData"]["urls"].splitlines() == CASES["trial"]["amqp"]["urls"]
+    data = {key: base64.b64decode(value).decode() for key, value in secret["data"].items()}
+    assert data["token"] == CASES["trial"]["token"]["value"]
+    assert data["urls"].splitlines() == CASES["trial"]["amqp"]["urls"]
     rest = yaml.safe_dump([each for each in documents if each["kind"] != "Secret"]) + notes(CASES["trial"])
     assert "guest:guest" not in rest
     assert CASES["trial"]["token"]["value"] not in rest
@@ -79,7 +81,7 @@ def test_secrets_as_values_end_up_in_a_secret_and_nowhere_else():
 def test_a_secret_is_rendered_only_for_what_is_given_as_value():
     assert all(each["kind"] != "Secret" for each in objects(LEAST))
     only_url = merged(LEAST, {"amqp": {"existingSecret": "", "urls": ["amqp://a"]}})
-    assert one("Secret", only_url)["stringData"] == {"urls": "amqp://a"}
+    assert list(one("Secret", only_url)["data"]) == ["urls"]
 
 
 def test_a_dry_run_without_token_mounts_none():
