@@ -587,6 +587,18 @@ FAULTS = [
         replace(CONFIG, r"(metrics.address) \(int .Values.metrics.port\)", r"\1 9091"),
     ),
     Fault(
+        shipping.the_examples_work,
+        "an example that doesn't work",
+        "maxReplicas",
+        replace("README.md", "maxReplicaCount: 4", "maxReplicas: 4"),
+    ),
+    Fault(
+        shipping.the_examples_work,
+        "a value that is named wrongly",
+        "NOTES.txt: podMonitor.enable is no value",
+        replace(TEMPLATES + "NOTES.txt", "podMonitor.enabled=true", "podMonitor.enable=true"),
+    ),
+    Fault(
         shipping.the_package_is_complete,
         "a bare tests/ in .helmignore",
         "templates/tests/ready.yaml: not packaged",

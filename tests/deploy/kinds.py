@@ -65,6 +65,15 @@ def definition_faults(document):
     ]
 
 
+def scaler(kind):
+    """KEDA's description of a trigger's parameters, if the folder CRD_DIR has it: {name: parameter}."""
+    file = Path(os.environ.get("CRD_DIR", "")) / "keda-scalers-schema.json"
+    if not file.is_file():
+        return None
+    (found,) = (each for each in json.loads(file.read_text())["scalers"] if each["type"] == kind)
+    return {parameter["name"]: parameter for parameter in found["parameters"]}
+
+
 def is_modelled(document):
     """Whether a published package has the kind as a type."""
     return (document["apiVersion"], document["kind"]) in MODELS

@@ -1,5 +1,6 @@
 """What of the chart is shipped, and what it says of itself; checks as in checks.py."""
 
+import re
 import shutil
 import subprocess
 import tempfile
@@ -45,6 +46,24 @@ def the_readme_is_generated(chart):
         if readme.read_text() != (chart / "README.md").read_text():
             return ["README.md is out of date: UPDATE_DOCS=1 make test-deploy"]
     return []
+
+
+def the_examples_work(chart):
+    """The YAML in the README renders, and values that README and NOTES name are there."""
+    found = []
+    readme = (chart / "README.md").read_text().partition("## Parameters")[0]
+    for example in re.findall(r"^```yaml\n(.*?)^```", readme, re.M | re.S):
+        values = merged(LEAST, yaml.safe_load(example))
+        try:
+            objects(values, chart=chart)
+        except Refused as error:
+            found.append(f"README.md: {example}: {error}")
+    values = (chart / "values.yaml").read_text()
+    known = set(re.findall(r"^ *## @(?:param|extra) (\S+)", values, re.M))
+    for file, text in (("README.md", readme), ("NOTES.txt", (chart / "templates/NOTES.txt").read_text())):
+        named = re.findall(r"(?<![\w./-])([a-z]\w*(?:\.\w+)+)=", text)
+        found += [f"{file}: {key} is no value" for key in named if key not in known]
+    return found
 
 
 def generate_readme(chart, readme):
@@ -104,6 +123,7 @@ def the_metadata_is_true(chart):
 CHECKS = [
     the_package_is_complete,
     the_readme_is_generated,
+    the_examples_work,
     it_works_as_a_subchart,
     the_metadata_is_true,
 ]

@@ -8,7 +8,7 @@ import agreement
 import checks
 import kinds
 import shipping
-from chart import CHART, cases, objects
+from chart import CHART, cases, objects, one
 
 
 def test_the_readme_is_written():
@@ -62,3 +62,20 @@ def test_every_minor_version_since_the_oldest_is_checked():
     minors = [minor for major, minor in kinds.versions() if major == 1]
     assert minors == list(range(kinds.OLDEST[1], minors[-1] + 1))
     assert len(minors) >= 10
+
+
+@pytest.mark.parametrize("case", ["keda", "keda-shared"])
+def test_kedas_trigger_has_the_parameters_that_keda_knows(case):
+    known = kinds.scaler("rabbitmq")
+    if known is None:
+        pytest.skip("NOT CHECKED: set CRD_DIR to a folder with KEDA's schema/generated/scalers-schema.json")
+    (trigger,) = one("ScaledObject", cases()[case])["spec"]["triggers"]
+    given = {name: "metadataVariableReadable" for name in trigger["metadata"]}
+    references = one("TriggerAuthentication", cases()[case])["spec"]["secretTargetRef"]
+    given |= {each["parameter"]: "triggerAuthenticationVariableReadable" for each in references}
+    assert [name for name, how in given.items() if not known.get(name, {}).get(how)] == []
+    assert [
+        name
+        for name, each in known.items()
+        if not each.get("optional") and "default" not in each and name not in given
+    ] == []
