@@ -56,6 +56,8 @@ def test_objects_of_operators_fit_their_definitions(version, kind):
         )
     faults = [fault for each in found for fault in kinds.definition_faults(each)]
     assert not faults, "\n".join(faults)
+    misspelt = {**found[0], "spec": {**found[0]["spec"], "unknownField": 1}}
+    assert "unknownField" in "".join(kinds.definition_faults(misspelt))
 
 
 def test_every_minor_version_since_the_oldest_is_checked():
