@@ -248,6 +248,27 @@ mod tests {
     }
 
     #[test]
+    fn dead_letters_on_their_way_are_given_back_only_at_the_end_and_decisions_stand() {
+        let (mut ledger, now, mut settlements) = (Ledger::new(10), Time::default(), Vec::new());
+        for tag in (1..=3).map(Tag) {
+            ledger.enter(tag, 1, None, now);
+        }
+        ledger.dying(Tag(1));
+        ledger.decide(Tag(2), Verdict::Deleted, now);
+        assert_eq!(ledger.release(false), 1);
+        assert!(ledger.is_dying(Tag(1)));
+        assert_eq!(ledger.release(true), 1);
+        ledger.settle(now, false, &mut settlements);
+        let settled = [
+            Settlement::GiveBack(Extent::UpTo(Tag(1))),
+            Settlement::Ack(Extent::UpTo(Tag(2))),
+            Settlement::GiveBack(Extent::UpTo(Tag(3))),
+        ];
+        assert_eq!(settlements, settled);
+        assert_eq!(ledger.in_hand(), 0);
+    }
+
+    #[test]
     fn what_passed_a_straggler_by_takes_no_room() {
         let (mut ledger, now, mut settlements) = (Ledger::new(10), Time::default(), Vec::new());
         for tag in (1..10_000).map(Tag) {

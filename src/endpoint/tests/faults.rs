@@ -107,6 +107,17 @@ async fn an_answer_without_end_is_not_read_to_its_end() {
 }
 
 #[tokio::test]
+async fn an_answer_may_be_as_long_as_allowed() {
+    for (bytes, outcome) in [(Body::BYTES_MAX, Outcome::Deleted), (Body::BYTES_MAX + 1, Outcome::Blocked)] {
+        let reply = r#"{"code":"0000"}"#;
+        let body = " ".repeat(bytes - reply.len()) + reply;
+        let server = Server::start([Reply::Send(json("200", "", &body))]).await;
+        let answer = call(&at(server.addr)).await;
+        assert_eq!(answer.outcome, outcome, "{bytes}: {}", answer.detail);
+    }
+}
+
+#[tokio::test]
 async fn the_timeout_covers_the_whole_answer() {
     let limit = Duration::from_millis(300);
     let interval = Duration::from_millis(50);
@@ -139,6 +150,19 @@ async fn after_a_connection_ended_under_a_call_none_is_kept() {
         assert_eq!(last, [false, false, false, true, true]);
         assert_eq!(server.connections(), 3, "one until it ended, then one for each call");
     }
+}
+
+#[tokio::test]
+async fn calls_that_ended_otherwise_take_no_trust_from_kept_connections() {
+    let nonsense = Reply::SendThenClose("SSH-2.0-OpenSSH_9.6\r\n".to_owned());
+    let server = Server::start([Reply::Hang, nonsense, ok(), ok()]).await;
+    let client = client(&Endpoint { timeout: Duration::from_secs(1), ..at(server.addr) });
+    for _ in 0..4 {
+        client.call(None, &ids(&["VI1"])).await;
+    }
+    let closes = |request: &String| request.to_lowercase().contains("\r\nconnection: close\r\n");
+    assert!(!server.requests().iter().any(closes), "{:#?}", server.requests());
+    assert_eq!(server.connections(), 3, "the last two share one");
 }
 
 #[tokio::test]

@@ -86,6 +86,20 @@ async fn child_with_a_root() {
     talk.join().expect("no panic");
     assert_eq!(answer.outcome, Outcome::Transient, "{}", answer.detail);
     assert!(answer.detail.contains(&format!("TLS failure with localhost:{port}: ")), "{}", answer.detail);
+
+    // One that hangs up on the handshake.
+    let deaf = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let port = deaf.local_addr().expect("an address").port();
+    let hang_up = std::thread::spawn(move || {
+        let (mut stream, _) = deaf.accept().expect("a client");
+        // All of it, or the end of the connection is a reset.
+        let _ = stream.read(&mut [0; 4096]).expect("a handshake");
+    });
+    let answer = call(&endpoint(port, "localhost")).await;
+    hang_up.join().expect("no panic");
+    assert_eq!(answer.outcome, Outcome::Transient, "{}", answer.detail);
+    let reason = format!("can't be reached: no connection to localhost:{port}: ");
+    assert!(answer.detail.contains(&reason), "{}", answer.detail);
 }
 
 #[test]

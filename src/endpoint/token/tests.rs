@@ -71,6 +71,7 @@ async fn an_unusable_token_is_refused_without_being_shown() {
         let error = format!("{:#}", open(path.clone()).expect_err("unusable"));
         assert_eq!(error, format!("failed to use endpoint.token_file {}: {reason}", path.display()));
     }
+    open(dir.file(&long.as_bytes()[1..])).expect("as long as allowed");
     let path = dir.0.join("nowhere");
     let error = format!("{:#}", open(path.clone()).expect_err("missing"));
     assert!(error.starts_with(&format!("failed to use endpoint.token_file {}: ", path.display())), "{error}");

@@ -236,6 +236,24 @@ fn large_messages_are_bounded() {
 }
 
 #[test]
+fn messages_that_wait_for_the_same_id_are_bounded() {
+    // 16 for each of those 60 IDs.
+    let mut bench = Bench::new();
+    for _ in 1..960 {
+        bench.arrive("a");
+    }
+    assert!(bench.engine.has_room());
+    bench.arrive("a");
+    assert!(!bench.engine.has_room(), "960 messages");
+    // Nothing more can join it.
+    bench.expect(&["call full: a"]);
+    bench.answer("a", deleted());
+    bench.expect(&["ack ..960"]);
+    assert!(bench.engine.has_room());
+    bench.done();
+}
+
+#[test]
 fn malformed_messages_hold_up_nobody() {
     let mut bench = Bench::new();
     bench.arrive("a");
@@ -251,4 +269,20 @@ fn malformed_messages_hold_up_nobody() {
     bench.answer("a b", deleted());
     bench.expect(&["ack ..3"]);
     bench.done();
+}
+
+#[test]
+fn a_snapshot_tells_what_waits_and_what_is_under_way() {
+    let mut bench = Bench::new();
+    bench.arrive("a b c");
+    bench.expect(&["call full: a b c"]);
+    bench.arrive("d e");
+    let snapshot = bench.engine.snapshot();
+    assert_eq!((snapshot.ids_pending, snapshot.ids_in_flight, snapshot.calls_in_flight), (2, 3, 1));
+    assert_eq!((snapshot.messages_unsettled, snapshot.batches_suspect), (2, 0));
+    assert!(snapshot.consuming && !snapshot.draining);
+    bench.drain();
+    bench.take();
+    let snapshot = bench.engine.snapshot();
+    assert!(!snapshot.consuming && snapshot.draining);
 }

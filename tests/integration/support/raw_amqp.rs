@@ -50,7 +50,8 @@ impl<'a> Raw<'a> {
     }
 }
 
-/// Publishes as whoever `url` names; the broker has confirmed all of it when this returns.
+/// Publishes as whoever `url` names; the broker has confirmed all of it when this returns. That it closed the channel
+/// would prove nothing: a quorum queue may get what was published on it later, or never (RabbitMQ 3.10).
 pub(crate) async fn publish(url: &str, messages: &[Raw<'_>]) {
     let url = url::Url::parse(url).expect("a URL");
     let host = (url.host_str().expect("a host"), url.port().unwrap_or(5672));
