@@ -68,6 +68,10 @@ impl<'a> Cursor<'a> {
 }
 
 fn make_text(bytes: &mut [u8]) -> bool {
+    // As good as all names are, and each delivery has half a dozen.
+    if bytes.is_ascii() {
+        return false;
+    }
     let mut replaced = false;
     let mut place = 0;
     while let Err(error) = std::str::from_utf8(&bytes[place..]) {
