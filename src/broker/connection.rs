@@ -165,7 +165,6 @@ impl Line {
         work: impl Future<Output = T>,
     ) -> Result<T, Fault> {
         let mut work = pin!(work);
-        let _leeway = self.notes.leeway();
         let mut muffle = Muffle::default();
         loop {
             if let Ok(done) = timeout(deadline, &mut work).await {

@@ -57,6 +57,8 @@ pub(crate) const RETURNS_MAX: u64 = 10;
 #[derive(Debug)]
 pub(crate) struct Morgue {
     pub(crate) line: Line,
+    /// For questions whose answers must not come behind all that is on its way.
+    aside: Line,
     pub(crate) names: Names,
     /// Letters that waited when it was opened. No more than these are read, however many come.
     pub(crate) waiting: u64,
@@ -131,11 +133,7 @@ impl Slips {
 /// # Errors
 /// The broker refuses us, or can't be reached within [`CONNECT_DEADLINE`].
 pub(crate) async fn dial(config: &Config, purpose: &str) -> Result<Line, Fault> {
-    dial_for(&config.amqp, purpose).await
-}
-
-async fn dial_for(amqp: &Amqp, purpose: &str) -> Result<Line, Fault> {
-    let mut dialer = Dialer::patient(amqp, purpose);
+    let mut dialer = Dialer::patient(&config.amqp, purpose);
     if let Ok(line) = timeout(CONNECT_DEADLINE, dialer.dial()).await {
         return line;
     }
@@ -150,12 +148,14 @@ impl Morgue {
     /// The broker is away or refuses us; there is no such queue.
     pub(crate) async fn open(config: &Config, returns_max: Option<u64>) -> Result<Self, Fault> {
         let names = Names::new(&config.amqp, &config.dead_letter)?;
-        let line = dial(config, "dead-letters").await?;
-        let mut morgue = Self {
-            line,
+        let aside = dial(config, "dead-letters").await?;
+        let (waiting, readers) = count(&aside, &names).await?;
+        Ok(Self {
+            line: dial(config, "dead-letters").await?,
+            aside,
             names,
-            waiting: 0,
-            readers: 0,
+            waiting,
+            readers,
             amqp: config.amqp.clone(),
             returns_max: returns_max.unwrap_or(RETURNS_MAX),
             returns_are_certain: returns_max.is_some(),
@@ -163,9 +163,7 @@ impl Morgue {
             removed: 0,
             was_returned: false,
             bays: Vec::new(),
-        };
-        (morgue.waiting, morgue.readers) = morgue.count().await?;
-        Ok(morgue)
+        })
     }
 
     /// The next letter; `None` when all that waited at the start have been seen, or nobody leaves us any more.
@@ -230,6 +228,7 @@ impl Morgue {
             self.removed += 1;
         }
         touched.dedup();
+        let _leeway = self.line.notes().leeway();
         for bay in touched {
             tokio::select! {
                 // An ack has no answer. This has one, and it comes after them.
@@ -250,30 +249,29 @@ impl Morgue {
         // away: so everything is taken that was ever given back.
         while self.was_returned && matches!(self.next().await, Ok(Some(_))) {}
         let held: u64 = self.bays.iter().map(|bay| bay.held).sum();
-        if held == 0 && self.taken == self.waiting {
-            self.line.close().await;
+        let Self { line, aside, bays, names, waiting, taken, removed, readers, .. } = self;
+        if held == 0 && taken == waiting {
+            line.close().await;
+            aside.close().await;
             return Ok(());
         }
-        // Asked elsewhere, as here the answer would come behind all that is on its way.
-        let Self { line: held_by, bays, names, amqp, waiting, removed, readers, .. } = self;
-        let line = dial_for(&amqp, "dead-letters").await?;
-        let back = if readers == 0 { waiting - removed } else { count(&line, &names).await?.0 + held };
+        let back = if readers == 0 { waiting - removed } else { count(&aside, &names).await?.0 + held };
         // Without a goodbye: a quorum queue puts what a cancelled consumer had on its way, or gives back itself, behind
         // all others, but what a lost consumer held before them.
         drop(bays);
-        drop(held_by);
+        drop(line);
         // If somebody else takes them at once the order is in their hands.
         let patience = RETURN_DEADLINE_EACH.saturating_mul(u32::try_from(held).unwrap_or(u32::MAX));
         let deadline = Instant::now() + RETURN_DEADLINE + patience;
-        while count(&line, &names).await?.0 < back && Instant::now() < deadline {
+        while count(&aside, &names).await?.0 < back && Instant::now() < deadline {
             sleep(COUNT_INTERVAL).await;
         }
-        line.close().await;
+        aside.close().await;
         Ok(())
     }
 
     async fn count(&self) -> Result<(u64, u64), Fault> {
-        count(&self.line, &self.names).await
+        count(&self.aside, &self.names).await
     }
 
     /// The bay that letters come to next, with a consumer that has room.
@@ -349,16 +347,12 @@ impl Morgue {
         if self.amqp.declare != Declare::Create || self.amqp.queue_type != QueueType::Quorum {
             return false;
         }
-        // Elsewhere, as here the answer would come behind all that is on its way.
-        let Ok(line) = dial_for(&self.amqp, "dead-letters").await else { return false };
-        let Ok(channel) = line.channel().await else { return false };
+        let Ok(channel) = self.aside.channel().await else { return false };
         let arguments = topology::dead_queue_arguments(&self.amqp);
         let queue = self.names.dead_queue.clone();
         // The queue exists, as letters come from it; so this only compares.
         let declare = channel.queue_declare(queue, QueueDeclareOptions::durable(), arguments);
-        let is_ours = line.ask("compare the dead-letter queue", declare).await.is_ok();
-        line.close().await;
-        is_ours
+        self.aside.ask("compare the dead-letter queue", declare).await.is_ok()
     }
 }
 
@@ -404,4 +398,34 @@ async fn count(line: &Line, names: &Names) -> Result<(u64, u64), Fault> {
 /// Whether `line` may publish in the name of `user`.
 pub(crate) fn is_user(line: &Line, user: &ShortString) -> bool {
     line.whereabouts().0 == format!("user `{user}`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_letters_find_room_in_one_channel_even_if_all_stay() {
+        for waiting in [0, 1, 999, 1_000, 25_000, 300_000, 1_000_000, 1_900_000, CONSUMERS_MAX * HELD_MAX] {
+            let (mut left, mut consumers) = (waiting, 0);
+            while left > 0 && consumers < CONSUMERS_MAX {
+                let held = held_max(left, consumers);
+                assert!((HELD_MIN..=HELD_MAX).contains(&held), "{held}");
+                left = left.saturating_sub(held);
+                consumers += 1;
+            }
+            assert_eq!(left, 0, "of {waiting}");
+        }
+    }
+
+    #[test]
+    fn slips_come_in_their_order() {
+        let all: Vec<Slip> = [(0, 1), (0, 63), (0, 64), (0, 1_000), (1, 7), (3, 128)]
+            .map(|(bay, tag)| Slip { bay, tag })
+            .into();
+        let mut slips = Slips::default();
+        all.iter().for_each(|slip| slips.insert(*slip));
+        assert_eq!(slips.iter().collect::<Vec<_>>(), all);
+        assert_eq!(slips.letters, 6);
+    }
 }

@@ -241,6 +241,8 @@ impl Notes {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     const MIB: u64 = 1024 * 1024;
@@ -289,5 +291,56 @@ mod tests {
         assert!(notes.take_down(Tag(2), Repair::NONE, MIB).is_err());
         drop(notes.take(Tag(1)));
         assert_eq!(notes.0.account.bytes.load(Ordering::Relaxed), 0);
+    }
+
+    /// Lets deliveries of 1 MiB come until one has to wait; says how many came.
+    fn come(notes: &Notes, from: u64) -> u64 {
+        (from..)
+            .take_while(|tag| {
+                let comes = !notes.has_to_wait(MIB);
+                if comes {
+                    notes.take_down(Tag(*tag), Repair::NONE, MIB).expect("nothing ends it");
+                }
+                comes
+            })
+            .count() as u64
+    }
+
+    #[test]
+    fn the_patient_bound_all_deliveries_and_each_exception() {
+        let notes = Notes::patient();
+        let light = |tag| notes.take_down(Tag(tag), Repair::NONE, 100).expect("nothing ends it");
+        let mut tag = 0;
+        while !notes.has_to_wait(100) {
+            tag += 1;
+            light(tag);
+        }
+        assert_eq!(tag, FLOW_BYTES_MAX / (100 + DELIVERY_BYTES), "light ones count too");
+        (1..=tag).for_each(|tag| drop(notes.take(Tag(tag))));
+        assert_eq!(come(&notes, 1), 3);
+        notes.relent(2 * MIB);
+        assert_eq!(come(&notes, 4), 2);
+        let leeway = notes.leeway();
+        assert_eq!(come(&notes, 6), 127 - 5);
+        drop(leeway);
+        (1..=124).for_each(|tag| drop(notes.take(Tag(tag))));
+        assert_eq!(come(&notes, 200), 2, "three are there");
+        (125..=201).for_each(|tag| drop(notes.take(Tag(tag))));
+        assert_eq!(come(&notes, 300), 3, "who has caught up has to keep up");
+        assert_eq!(notes.refused(), None);
+    }
+
+    #[tokio::test]
+    async fn a_flood_is_what_no_leeway_helps() {
+        let notes = Notes::patient();
+        assert!(!notes.has_to_wait(200 * MIB), "alone");
+        notes.take_down(Tag(1), Repair::NONE, 127 * MIB).expect("nothing ends it");
+        assert!(notes.has_to_wait(1000));
+        assert!(notes.flooded().now_or_never().is_none(), "it is only too much without leeway");
+        assert!(notes.has_to_wait(MIB));
+        notes.flooded().await;
+        drop(notes.take(Tag(1)));
+        assert!(!notes.has_to_wait(MIB));
+        assert!(notes.flooded().now_or_never().is_none());
     }
 }

@@ -135,7 +135,8 @@ impl Replay {
     }
 
     fn prepare(&self, corpse: &Corpse) -> Result<(Origin, Revival), String> {
-        if let Some(repaired) = &corpse.repaired {
+        // Just now, or by the worker when it died.
+        if let Some(repaired) = corpse.repaired.clone().or_else(|| corpse.word("repaired")) {
             return Err(format!("it can't be published as it was, it had to be made readable: {repaired}"));
         }
         let origin = corpse.origin().ok_or("it doesn't say where it was published to")?;

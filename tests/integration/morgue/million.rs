@@ -26,7 +26,7 @@ async fn a_million_letters_need_no_more_memory_than_a_thousand() {
                 amqp::publish(&world.connection, "", QUEUE, dead(epitaph("rejected", "0001")), bodies).await;
             }
             waiting(&world, QUEUE, letters).await;
-            for task in [&["list"][..], &["export"], &["replay", "--dry-run"]] {
+            for task in [&["list"][..], &["show"], &["export"], &["replay", "--dry-run"]] {
                 let peak = peak(&world, task).await;
                 let _ =
                     writeln!(std::io::stderr(), "{queue_type:?}, {letters} letters, {task:?}: {peak} KiB");
