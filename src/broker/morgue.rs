@@ -213,9 +213,16 @@ impl Morgue {
     /// The channel is gone: some may be removed, the others are in the queue again.
     pub(crate) async fn remove(&mut self, slips: &[Slip]) -> Result<(), Fault> {
         // Raw acks are safe here: a channel of ours is never recovered, so a tag can't mean another delivery.
-        let acks = slips.iter().map(|slip| {
+        // Where all that we took goes one ack does for it; a quorum queue's channel keeps back what are too many at once,
+        // and forgets them when it ends.
+        let last = slips.iter().max_by_key(|slip| (slip.bay, slip.tag));
+        let whole = last.filter(|last| {
+            let bay = &self.bays[last.bay as usize];
+            bay.held == slips.len() as u64 && slips.iter().all(|slip| slip.bay == last.bay)
+        });
+        let acks = whole.map_or(slips, std::slice::from_ref).iter().map(|slip| {
             let bay = &self.bays[slip.bay as usize];
-            bay.channel.basic_ack(slip.tag.into(), BasicAckOptions { multiple: false })
+            bay.channel.basic_ack(slip.tag.into(), BasicAckOptions { multiple: whole.is_some() })
         });
         for acked in self.line.within("take acknowledgements", CONNECT_DEADLINE, join_all(acks)).await? {
             acked.map_err(|error| Fault::amqp("remove dead letters", &error))?;
