@@ -40,6 +40,10 @@ const ATTEMPTS_MAX: usize = 4;
 const PAUSE: Duration = Duration::from_secs(1);
 /// How long the broker may take to answer.
 pub(super) const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
+/// How often deliveries are let in that nobody takes, and how much of them. RabbitMQ gives a client 15 s to read what
+/// it has for it, or rather what the buffers between don't hold, which may be megabytes.
+const RELENT_INTERVAL: Duration = Duration::from_millis(250);
+const RELENT_BYTES: u64 = 256 * 1024;
 /// How long a polite goodbye may take.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -60,7 +64,7 @@ pub(crate) struct Line {
 pub(crate) struct Dialer {
     amqp: Amqp,
     name: String,
-    /// Its connections take large deliveries slowly, instead of ending for too many.
+    /// Its connections let deliveries wait at the socket, instead of ending for too many large ones.
     is_patient: bool,
     muffle: Muffle,
     /// The last fault that was worth another attempt.
@@ -209,6 +213,18 @@ impl Line {
     /// Who we are, as in [`Address::who`], and the vhost we are in, for people.
     pub(crate) fn whereabouts(&self) -> (String, String) {
         (self.who.clone(), self.connection.status().vhost().to_string())
+    }
+
+    /// Awaits `work` that isn't the broker's, and meanwhile lets deliveries in slowly that nobody takes: the broker closes
+    /// connections that don't read.
+    pub(crate) async fn beside<T>(&self, work: impl Future<Output = T>) -> T {
+        let mut work = pin!(work);
+        loop {
+            match timeout(RELENT_INTERVAL, &mut work).await {
+                Ok(done) => return done,
+                Err(_) => self.notes.relent(RELENT_BYTES),
+            }
+        }
     }
 
     /// What is remarkable about deliveries of this connection.

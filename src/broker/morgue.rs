@@ -2,8 +2,9 @@
 //! in its order.
 //!
 //! Nothing can be read from a queue without being taken. So letters are taken by a chain of consumers on one channel,
-//! each with the same prefetch: when one has its fill of letters that stay, it is cancelled, which leaves it what it
-//! holds, and the next one begins. The broker keeps all letters; here is kept what is on its way to one consumer.
+//! each with a prefetch: when one has its fill of letters that stay, it is cancelled, which leaves it what it holds, and
+//! the next one begins. The broker keeps all letters; here is kept what is on its way to one consumer, and of that no
+//! more than the sieve lets in.
 //!
 //! When the channel is closed, or its owner killed, all letters return in their order: to a classic queue because each
 //! knows its place, to a quorum queue because it takes them back consumer by consumer, by their tags, as long as these
@@ -20,7 +21,7 @@ use lapin::options::{
 };
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Consumer, ExchangeKind};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::connection::{Dialer, Line};
 use super::corpse::Corpse;
@@ -31,14 +32,19 @@ use crate::delivery::Tag;
 
 /// How long the broker may be away.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
-/// Letters that a consumer holds, unless there are too many letters for that: what is on its way to us is at most this.
-const HELD_MIN: u64 = 10_000;
+/// Letters that a consumer holds at least.
+const HELD_MIN: u64 = 1_000;
 /// What a prefetch can be.
 const HELD_MAX: u64 = u16::MAX as u64;
 /// Consumers of one channel: Erlang keeps maps of up to 32 keys sorted.
 const CONSUMERS_MAX: u64 = 30;
-/// How long letters may take to be back.
+/// Of these, so many hold few letters, if there is room for all others in the rest: often hardly any stay.
+const SMALL_CONSUMERS: u64 = 10;
+/// How long letters may take to be back, and how much longer for each that we held.
 const RETURN_DEADLINE: Duration = Duration::from_secs(2);
+const RETURN_DEADLINE_EACH: Duration = Duration::from_micros(30);
+/// Between two looks whether they are.
+const COUNT_INTERVAL: Duration = Duration::from_millis(20);
 /// After this long without a letter we ask the broker whether there is one.
 const LULL: Duration = Duration::from_millis(200);
 /// After so many of these in a row without one that is ready, what is missing isn't waited for.
@@ -51,6 +57,8 @@ pub(crate) const RETURNS_MAX: u64 = 10;
 #[derive(Debug)]
 pub(crate) struct Morgue {
     pub(crate) line: Line,
+    /// For questions whose answers must not come behind all that is on its way.
+    aside: Line,
     pub(crate) names: Names,
     /// Letters that waited when it was opened. No more than these are read, however many come.
     pub(crate) waiting: u64,
@@ -60,9 +68,9 @@ pub(crate) struct Morgue {
     returns_max: u64,
     returns_are_certain: bool,
     taken: u64,
+    removed: u64,
     /// The last letter that was taken had been given back before.
     was_returned: bool,
-    held_max: u64,
     bays: Vec<Bay>,
 }
 
@@ -78,6 +86,8 @@ struct Bay {
     /// The first letter that the last consumer may hold, and how many it does.
     first: u32,
     held_last: u64,
+    /// How many it may hold.
+    held_max: u64,
 }
 
 /// Where a letter is held.
@@ -87,10 +97,34 @@ pub(crate) struct Slip {
     tag: u32,
 }
 
-impl Slip {
-    /// The slip of the letter that came next, if it came through the same bay.
-    pub(crate) fn after(self, letters: u32) -> Self {
-        Self { tag: self.tag + letters, ..self }
+/// Slips in the order of their letters; a bit for each letter of the queue, so 125 KB for a million.
+#[derive(Debug, Default)]
+pub(crate) struct Slips {
+    /// By bay and tag.
+    bits: Vec<Vec<u64>>,
+    pub(crate) letters: u64,
+}
+
+impl Slips {
+    /// Adds `slip`, which isn't there yet.
+    pub(crate) fn insert(&mut self, slip: Slip) {
+        let (bay, word) = (slip.bay as usize, (slip.tag / u64::BITS) as usize);
+        self.bits.resize_with(self.bits.len().max(bay + 1), Vec::new);
+        let words = &mut self.bits[bay];
+        words.resize(words.len().max(word + 1), 0);
+        words[word] |= 1 << (slip.tag % u64::BITS);
+        self.letters += 1;
+    }
+
+    /// All of them.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Slip> {
+        (0..).zip(&self.bits).flat_map(|(bay, words)| {
+            let tags = (0..).zip(words).flat_map(|(place, word): (u32, &u64)| {
+                let bits = (0..u64::BITS).filter(move |bit| word >> bit & 1 == 1);
+                bits.map(move |bit| place * u64::BITS + bit)
+            });
+            tags.map(move |tag| Slip { bay, tag })
+        })
     }
 }
 
@@ -99,11 +133,7 @@ impl Slip {
 /// # Errors
 /// The broker refuses us, or can't be reached within [`CONNECT_DEADLINE`].
 pub(crate) async fn dial(config: &Config, purpose: &str) -> Result<Line, Fault> {
-    dial_for(&config.amqp, purpose).await
-}
-
-async fn dial_for(amqp: &Amqp, purpose: &str) -> Result<Line, Fault> {
-    let mut dialer = Dialer::patient(amqp, purpose);
+    let mut dialer = Dialer::patient(&config.amqp, purpose);
     if let Ok(line) = timeout(CONNECT_DEADLINE, dialer.dial()).await {
         return line;
     }
@@ -118,23 +148,22 @@ impl Morgue {
     /// The broker is away or refuses us; there is no such queue.
     pub(crate) async fn open(config: &Config, returns_max: Option<u64>) -> Result<Self, Fault> {
         let names = Names::new(&config.amqp, &config.dead_letter)?;
-        let line = dial(config, "dead-letters").await?;
-        let mut morgue = Self {
-            line,
+        let aside = dial(config, "dead-letters").await?;
+        let (waiting, readers) = count(&aside, &names).await?;
+        Ok(Self {
+            line: dial(config, "dead-letters").await?,
+            aside,
             names,
-            waiting: 0,
-            readers: 0,
+            waiting,
+            readers,
             amqp: config.amqp.clone(),
             returns_max: returns_max.unwrap_or(RETURNS_MAX),
             returns_are_certain: returns_max.is_some(),
             taken: 0,
+            removed: 0,
             was_returned: false,
-            held_max: HELD_MIN,
             bays: Vec::new(),
-        };
-        (morgue.waiting, morgue.readers) = morgue.count().await?;
-        morgue.held_max = (morgue.waiting / CONSUMERS_MAX + 1).clamp(HELD_MIN, HELD_MAX);
-        Ok(morgue)
+        })
     }
 
     /// The next letter; `None` when all that waited at the start have been seen, or nobody leaves us any more.
@@ -177,15 +206,23 @@ impl Morgue {
         Ok(None)
     }
 
-    /// Removes letters for good; when this returns the broker has done it.
+    /// Removes letters for good; when this returns the broker has done it, unless so large letters are on their way that
+    /// its word can't be waited for.
     ///
     /// # Errors
     /// The channel is gone: some may be removed, the others are in the queue again.
     pub(crate) async fn remove(&mut self, slips: &[Slip]) -> Result<(), Fault> {
         // Raw acks are safe here: a channel of ours is never recovered, so a tag can't mean another delivery.
-        let acks = slips.iter().map(|slip| {
+        // Where all that we took goes one ack does for it; a quorum queue's channel keeps back what are too many at once,
+        // and forgets them when it ends.
+        let last = slips.iter().max_by_key(|slip| (slip.bay, slip.tag));
+        let whole = last.filter(|last| {
+            let bay = &self.bays[last.bay as usize];
+            bay.held == slips.len() as u64 && slips.iter().all(|slip| slip.bay == last.bay)
+        });
+        let acks = whole.map_or(slips, std::slice::from_ref).iter().map(|slip| {
             let bay = &self.bays[slip.bay as usize];
-            bay.channel.basic_ack(slip.tag.into(), BasicAckOptions { multiple: false })
+            bay.channel.basic_ack(slip.tag.into(), BasicAckOptions { multiple: whole.is_some() })
         });
         for acked in self.line.within("take acknowledgements", CONNECT_DEADLINE, join_all(acks)).await? {
             acked.map_err(|error| Fault::amqp("remove dead letters", &error))?;
@@ -195,11 +232,17 @@ impl Morgue {
             let bay = &mut self.bays[slip.bay as usize];
             bay.held -= 1;
             bay.held_last -= u64::from(slip.tag >= bay.first);
+            self.removed += 1;
         }
         touched.dedup();
+        let _leeway = self.line.notes().leeway();
         for bay in touched {
-            // An ack has no answer. This has one, and it comes after them.
-            self.prefetch(bay as usize).await?;
+            tokio::select! {
+                // An ack has no answer. This has one, and it comes after them.
+                done = self.prefetch(bay as usize) => done?,
+                // It comes behind more than there is room for, and so after letters that have yet to be read.
+                () = self.line.notes().flooded() => {}
+            }
         }
         Ok(())
     }
@@ -213,44 +256,29 @@ impl Morgue {
         // away: so everything is taken that was ever given back.
         while self.was_returned && matches!(self.next().await, Ok(Some(_))) {}
         let held: u64 = self.bays.iter().map(|bay| bay.held).sum();
-        if held == 0 {
-            self.line.close().await;
+        let Self { line, aside, bays, names, waiting, taken, removed, readers, .. } = self;
+        if held == 0 && taken == waiting {
+            line.close().await;
+            aside.close().await;
             return Ok(());
         }
-        let back = self.count().await?.0 + held;
+        let back = if readers == 0 { waiting - removed } else { count(&aside, &names).await?.0 + held };
         // Without a goodbye: a quorum queue puts what a cancelled consumer had on its way, or gives back itself, behind
         // all others, but what a lost consumer held before them.
-        let Self { line, bays, names, amqp, .. } = self;
         drop(bays);
         drop(line);
-        let line = dial_for(&amqp, "dead-letters").await?;
         // If somebody else takes them at once the order is in their hands.
-        let deadline = Instant::now() + RETURN_DEADLINE;
-        while count(&line, &names).await?.0 < back && Instant::now() < deadline {}
-        line.close().await;
+        let patience = RETURN_DEADLINE_EACH.saturating_mul(u32::try_from(held).unwrap_or(u32::MAX));
+        let deadline = Instant::now() + RETURN_DEADLINE + patience;
+        while count(&aside, &names).await?.0 < back && Instant::now() < deadline {
+            sleep(COUNT_INTERVAL).await;
+        }
+        aside.close().await;
         Ok(())
     }
 
-    /// Whether there is an exchange of this name, as far as we may know.
-    ///
-    /// # Errors
-    /// The connection is lost.
-    pub(crate) async fn has_exchange(&self, name: &str) -> Result<bool, Fault> {
-        let Ok(name) = ShortString::try_new(name) else { return Ok(false) };
-        let channel = self.line.channel().await?;
-        let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
-        // The kind is not compared.
-        let kind = ExchangeKind::Direct;
-        let declare = channel.exchange_declare(name, kind, options, FieldTable::default());
-        let declared = self.line.within("look for an exchange", CONNECT_DEADLINE, declare).await?;
-        Ok(match declared {
-            Ok(()) => true,
-            Err(error) => reply_code(&error) != Some(code::NOT_FOUND),
-        })
-    }
-
     async fn count(&self) -> Result<(u64, u64), Fault> {
-        count(&self.line, &self.names).await
+        count(&self.aside, &self.names).await
     }
 
     /// The bay that letters come to next, with a consumer that has room.
@@ -258,7 +286,7 @@ impl Morgue {
         if let Some(bay) = self.bays.last_mut()
             && let Some(consumer) = &bay.consumer
         {
-            if bay.held_last < self.held_max {
+            if bay.held_last < bay.held_max {
                 return Ok(self.bays.len() - 1);
             }
             // It has no room, so nothing is on its way; and it shall get none when some of its letters are removed.
@@ -276,9 +304,11 @@ impl Morgue {
                 last: 0,
                 first: 1,
                 held_last: 0,
+                held_max: 0,
             });
         }
         let at = self.bays.len() - 1;
+        self.bays[at].held_max = held_max(self.waiting - self.taken, self.bays[at].consumers);
         self.prefetch(at).await?;
         let bay = &mut self.bays[at];
         let (queue, tag) = (&self.names.dead_queue, format!("dead-letters-{:02}", bay.consumers));
@@ -292,7 +322,8 @@ impl Morgue {
     }
 
     async fn prefetch(&self, at: usize) -> Result<(), Fault> {
-        let qos = self.bays[at].channel.basic_qos(self.held_max as u16, BasicQosOptions { global: false });
+        let bay = &self.bays[at];
+        let qos = bay.channel.basic_qos(bay.held_max as u16, BasicQosOptions { global: false });
         self.line.ask("set the prefetch", qos).await
     }
 
@@ -323,13 +354,40 @@ impl Morgue {
         if self.amqp.declare != Declare::Create || self.amqp.queue_type != QueueType::Quorum {
             return false;
         }
-        let Ok(channel) = self.line.channel().await else { return false };
+        let Ok(channel) = self.aside.channel().await else { return false };
         let arguments = topology::dead_queue_arguments(&self.amqp);
         let queue = self.names.dead_queue.clone();
         // The queue exists, as letters come from it; so this only compares.
         let declare = channel.queue_declare(queue, QueueDeclareOptions::durable(), arguments);
-        self.line.ask("compare the dead-letter queue", declare).await.is_ok()
+        self.aside.ask("compare the dead-letter queue", declare).await.is_ok()
     }
+}
+
+/// Whether there is an exchange of this name, as far as we may know.
+///
+/// # Errors
+/// The connection is lost.
+pub(crate) async fn has_exchange(line: &Line, name: &str) -> Result<bool, Fault> {
+    let Ok(name) = ShortString::try_new(name) else { return Ok(false) };
+    let channel = line.channel().await?;
+    let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
+    // The kind is not compared.
+    let kind = ExchangeKind::Direct;
+    let declare = channel.exchange_declare(name, kind, options, FieldTable::default());
+    let declared = line.within("look for an exchange", CONNECT_DEADLINE, declare).await?;
+    Ok(match declared {
+        Ok(()) => true,
+        Err(error) => reply_code(&error) != Some(code::NOT_FOUND),
+    })
+}
+
+/// How many letters the next consumer of a channel may hold, with `letters` to come and so many `consumers` before it.
+fn held_max(letters: u64, consumers: u64) -> u64 {
+    let others = CONSUMERS_MAX - consumers - 1;
+    if consumers < SMALL_CONSUMERS && letters <= HELD_MIN + others * HELD_MAX {
+        return HELD_MIN;
+    }
+    letters.div_ceil(others + 1).clamp(HELD_MIN, HELD_MAX)
 }
 
 /// How many letters are ready, and how many consumers there are.
@@ -347,4 +405,34 @@ async fn count(line: &Line, names: &Names) -> Result<(u64, u64), Fault> {
 /// Whether `line` may publish in the name of `user`.
 pub(crate) fn is_user(line: &Line, user: &ShortString) -> bool {
     line.whereabouts().0 == format!("user `{user}`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_letters_find_room_in_one_channel_even_if_all_stay() {
+        for waiting in [0, 1, 999, 1_000, 25_000, 300_000, 1_000_000, 1_900_000, CONSUMERS_MAX * HELD_MAX] {
+            let (mut left, mut consumers) = (waiting, 0);
+            while left > 0 && consumers < CONSUMERS_MAX {
+                let held = held_max(left, consumers);
+                assert!((HELD_MIN..=HELD_MAX).contains(&held), "{held}");
+                left = left.saturating_sub(held);
+                consumers += 1;
+            }
+            assert_eq!(left, 0, "of {waiting}");
+        }
+    }
+
+    #[test]
+    fn slips_come_in_their_order() {
+        let all: Vec<Slip> = [(0, 1), (0, 63), (0, 64), (0, 1_000), (1, 7), (3, 128)]
+            .map(|(bay, tag)| Slip { bay, tag })
+            .into();
+        let mut slips = Slips::default();
+        all.iter().for_each(|slip| slips.insert(*slip));
+        assert_eq!(slips.iter().collect::<Vec<_>>(), all);
+        assert_eq!(slips.letters, 6);
+    }
 }

@@ -8,7 +8,8 @@
 //! and for a dead letter.
 //!
 //! The sieve is also the one place that sees how large a message is before it is in memory: the prefetch counts
-//! messages, and a few thousand of 16 MiB would be too many.
+//! messages, and a few thousand of 16 MiB would be too many. Whoever reads dead letters has all deliveries bounded so,
+//! the small ones too, and leaves the rest in the socket.
 
 mod cursor;
 mod header;

@@ -6,6 +6,7 @@ mod filter;
 mod group;
 mod letter;
 mod list;
+mod output;
 mod purge;
 mod reading;
 mod replay;
@@ -16,6 +17,7 @@ mod tally;
 use std::io::{self, Write};
 
 use self::filter::Filter;
+use self::output::Output;
 use self::reading::{End, Reading};
 use crate::config::Config;
 
@@ -95,7 +97,7 @@ pub enum Failure {
 /// # Errors
 /// See [`Failure`]. A reader of the output that has seen enough is none.
 pub async fn run(args: Args, config: &Config) -> Result<(), Failure> {
-    let out = &mut io::BufWriter::new(io::stdout().lock());
+    let out = &mut Output::default();
     let ended = match args.task {
         Task::List(args) => list::run(args, config, out).await,
         Task::Show(args) => show::run(&args, config, out).await,

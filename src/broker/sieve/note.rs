@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use futures_util::task::AtomicWaker;
+use tokio::sync::watch;
 
 use super::header::Repair;
 use crate::delivery::Tag;
@@ -15,6 +16,12 @@ use crate::delivery::Tag;
 const LIGHT_BYTES_MAX: u64 = 4 * 1024;
 /// What the heavy deliveries in hand may add up to, unless it is a single one.
 const HEAVY_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// The same for whoever is patient, where every delivery counts.
+const FLOW_BYTES_MAX: u64 = 4 * 1024 * 1024;
+/// And while nothing is taken for a reason: an answer comes behind deliveries, or the output is slow.
+const FLOOD_BYTES_MAX: u64 = 128 * 1024 * 1024;
+/// What a delivery takes besides its header and body.
+const DELIVERY_BYTES: u64 = 512;
 
 /// Something about a delivery that isn't in it.
 #[derive(Debug)]
@@ -28,7 +35,7 @@ pub(in crate::broker) struct Note {
 #[derive(Clone, Debug, Default)]
 pub(in crate::broker) struct Notes(Arc<Pad>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Pad {
     notes: Mutex<BTreeMap<Tag, Note>>,
     /// How many notes there are, as most often there are none.
@@ -36,19 +43,29 @@ struct Pad {
     account: Arc<Account>,
     /// What comes when there is no room for it waits, instead of ending the connection.
     is_patient: bool,
+    /// Whether not even a [`Leeway`] helps what waits.
+    is_flooded: watch::Sender<bool>,
     /// The tag of the delivery that would have been too much; 0 if there was none.
     refused: AtomicU64,
 }
 
-/// What the heavy deliveries in hand add up to.
+/// What the deliveries in hand add up to: all if we are patient, else the heavy ones.
 #[derive(Debug, Default)]
 struct Account {
     bytes: AtomicU64,
+    /// What may be in hand beyond the limit, until somebody has caught up.
+    slack: AtomicU64,
+    /// How many [`Leeway`]s there are.
+    leeways: AtomicUsize,
     /// Who waits for room.
     waiting: AtomicWaker,
 }
 
-/// A heavy delivery's share in that, until it is dropped.
+/// While it lives what is on its way doesn't wait for room, up to [`FLOOD_BYTES_MAX`].
+#[derive(Debug)]
+pub(in crate::broker) struct Leeway(Arc<Account>);
+
+/// A delivery's share in the account, until it is dropped.
 #[derive(Debug)]
 struct Load {
     bytes: u64,
@@ -67,31 +84,92 @@ impl Note {
     }
 }
 
+impl Default for Pad {
+    fn default() -> Self {
+        Self {
+            notes: Mutex::default(),
+            count: AtomicUsize::default(),
+            account: Arc::default(),
+            is_patient: false,
+            is_flooded: watch::Sender::new(false),
+            refused: AtomicU64::default(),
+        }
+    }
+}
+
 impl Account {
-    /// Whether so many more `bytes` are too much; a single delivery never is.
-    fn is_full_for(&self, bytes: u64) -> bool {
+    /// Whether so many more `bytes` are more than `max`; a single delivery never is.
+    fn is_full_for(&self, bytes: u64, max: u64) -> bool {
         let before = self.bytes.load(Ordering::Acquire);
-        before > 0 && before.saturating_add(bytes) > HEAVY_BYTES_MAX
+        before > 0 && before.saturating_add(bytes) > max
+    }
+
+    fn flow_max(&self) -> u64 {
+        if self.leeways.load(Ordering::Acquire) > 0 {
+            return FLOOD_BYTES_MAX;
+        }
+        FLOW_BYTES_MAX.saturating_add(self.slack.load(Ordering::Acquire)).min(FLOOD_BYTES_MAX)
     }
 }
 
 impl Drop for Load {
     fn drop(&mut self) {
-        self.account.bytes.fetch_sub(self.bytes, Ordering::AcqRel);
-        self.account.waiting.wake();
+        let left = self.account.bytes.fetch_sub(self.bytes, Ordering::AcqRel) - self.bytes;
+        // Not for each: waking a thread takes longer than a delivery does.
+        if left <= FLOW_BYTES_MAX / 2 {
+            self.account.slack.store(0, Ordering::Release);
+            self.account.waiting.wake();
+        }
+    }
+}
+
+impl Drop for Leeway {
+    fn drop(&mut self) {
+        self.0.leeways.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
 impl Notes {
-    /// Notes for whoever lets go of deliveries as fast as they come: what is too much in hand waits. Not for longer than
-    /// some seconds, as brokers close connections that don't read.
+    /// Notes for whoever lets go of deliveries about as fast as they come: what is too much in hand waits at the socket.
+    /// Not for longer than some seconds, as brokers close connections that don't read: see [`Self::leeway`] and
+    /// [`Self::relent`].
     pub(in crate::broker) fn patient() -> Self {
         Self(Arc::new(Pad { is_patient: true, ..Pad::default() }))
     }
 
+    /// For as long as an answer is awaited: it comes behind deliveries that nobody takes meanwhile.
+    pub(in crate::broker) fn leeway(&self) -> Leeway {
+        let account = &self.0.account;
+        account.leeways.fetch_add(1, Ordering::AcqRel);
+        account.waiting.wake();
+        Leeway(Arc::clone(account))
+    }
+
+    /// Lets in so many `bytes` beyond the limit, until whoever takes deliveries has caught up.
+    pub(in crate::broker) fn relent(&self, bytes: u64) {
+        let account = &self.0.account;
+        // Only whoever takes deliveries does this, and so nobody resets it meanwhile.
+        let slack = account.slack.load(Ordering::Acquire).saturating_add(bytes);
+        account.slack.store(slack.min(FLOOD_BYTES_MAX), Ordering::Release);
+        account.waiting.wake();
+    }
+
+    /// Waits until something is on its way for which even with leeway there is no room.
+    pub(in crate::broker) async fn flooded(&self) {
+        let mut flooded = self.0.is_flooded.subscribe();
+        flooded.wait_for(|flooded| *flooded).await.expect("the sender lives in self");
+    }
+
     /// Whether a delivery of so many `bytes` has to wait until others are let go.
     pub(super) fn has_to_wait(&self, bytes: u64) -> bool {
-        self.0.is_patient && bytes > LIGHT_BYTES_MAX && self.0.account.is_full_for(bytes)
+        if !self.0.is_patient {
+            return false;
+        }
+        let account = &self.0.account;
+        let bytes = bytes.saturating_add(DELIVERY_BYTES);
+        let flooded = account.is_full_for(bytes, FLOOD_BYTES_MAX);
+        self.0.is_flooded.send_if_modified(|before| std::mem::replace(before, flooded) != flooded);
+        account.is_full_for(bytes, account.flow_max())
     }
 
     /// Wakes `waker` when others are let go from now on.
@@ -104,7 +182,13 @@ impl Notes {
     /// # Errors
     /// If that is more than may be in hand: the connection has to end before it is read.
     pub(super) fn take_down(&self, tag: Tag, repair: Repair, bytes: u64) -> io::Result<()> {
-        let load = if bytes > LIGHT_BYTES_MAX { Some(self.load(tag, bytes)?) } else { None };
+        let load = if self.0.is_patient {
+            Some(self.count(bytes.saturating_add(DELIVERY_BYTES)))
+        } else if bytes > LIGHT_BYTES_MAX {
+            Some(self.load(tag, bytes)?)
+        } else {
+            None
+        };
         if repair != Repair::NONE || load.is_some() {
             let mut notes = self.lock();
             notes.insert(tag, Note { repair, _load: load });
@@ -134,15 +218,20 @@ impl Notes {
     fn load(&self, tag: Tag, bytes: u64) -> io::Result<Load> {
         let account = &self.0.account;
         // Only this thread adds to it.
-        if account.is_full_for(bytes) {
+        if account.is_full_for(bytes, HEAVY_BYTES_MAX) {
             let before = account.bytes.load(Ordering::Relaxed);
             self.0.refused.store(tag.0, Ordering::Relaxed);
             return Err(io::Error::other(format!(
                 "a message of {bytes} bytes came while there were {before} bytes of large messages in hand"
             )));
         }
+        Ok(self.count(bytes))
+    }
+
+    fn count(&self, bytes: u64) -> Load {
+        let account = Arc::clone(&self.0.account);
         account.bytes.fetch_add(bytes, Ordering::AcqRel);
-        Ok(Load { bytes, account: Arc::clone(account) })
+        Load { bytes, account }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Tag, Note>> {
@@ -152,6 +241,8 @@ impl Notes {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     const MIB: u64 = 1024 * 1024;
@@ -200,5 +291,56 @@ mod tests {
         assert!(notes.take_down(Tag(2), Repair::NONE, MIB).is_err());
         drop(notes.take(Tag(1)));
         assert_eq!(notes.0.account.bytes.load(Ordering::Relaxed), 0);
+    }
+
+    /// Lets deliveries of 1 MiB come until one has to wait; says how many came.
+    fn come(notes: &Notes, from: u64) -> u64 {
+        (from..)
+            .take_while(|tag| {
+                let comes = !notes.has_to_wait(MIB);
+                if comes {
+                    notes.take_down(Tag(*tag), Repair::NONE, MIB).expect("nothing ends it");
+                }
+                comes
+            })
+            .count() as u64
+    }
+
+    #[test]
+    fn the_patient_bound_all_deliveries_and_each_exception() {
+        let notes = Notes::patient();
+        let light = |tag| notes.take_down(Tag(tag), Repair::NONE, 100).expect("nothing ends it");
+        let mut tag = 0;
+        while !notes.has_to_wait(100) {
+            tag += 1;
+            light(tag);
+        }
+        assert_eq!(tag, FLOW_BYTES_MAX / (100 + DELIVERY_BYTES), "light ones count too");
+        (1..=tag).for_each(|tag| drop(notes.take(Tag(tag))));
+        assert_eq!(come(&notes, 1), 3);
+        notes.relent(2 * MIB);
+        assert_eq!(come(&notes, 4), 2);
+        let leeway = notes.leeway();
+        assert_eq!(come(&notes, 6), 127 - 5);
+        drop(leeway);
+        (1..=124).for_each(|tag| drop(notes.take(Tag(tag))));
+        assert_eq!(come(&notes, 200), 2, "three are there");
+        (125..=201).for_each(|tag| drop(notes.take(Tag(tag))));
+        assert_eq!(come(&notes, 300), 3, "who has caught up has to keep up");
+        assert_eq!(notes.refused(), None);
+    }
+
+    #[tokio::test]
+    async fn a_flood_is_what_no_leeway_helps() {
+        let notes = Notes::patient();
+        assert!(!notes.has_to_wait(200 * MIB), "alone");
+        notes.take_down(Tag(1), Repair::NONE, 127 * MIB).expect("nothing ends it");
+        assert!(notes.has_to_wait(1000));
+        assert!(notes.flooded().now_or_never().is_none(), "it is only too much without leeway");
+        assert!(notes.has_to_wait(MIB));
+        notes.flooded().await;
+        drop(notes.take(Tag(1)));
+        assert!(!notes.has_to_wait(MIB));
+        assert!(notes.flooded().now_or_never().is_none());
     }
 }

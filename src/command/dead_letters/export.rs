@@ -4,7 +4,7 @@ use std::io::Write;
 
 use serde_json::{Map, Value, json};
 
-use super::{Common, End, Reading, letter};
+use super::{Common, End, Output, Reading, letter};
 use crate::broker::corpse::Corpse;
 use crate::config::Config;
 use crate::text;
@@ -27,19 +27,20 @@ enum Format {
     Jsonl,
 }
 
-pub(super) async fn run(args: Args, config: &Config, out: &mut impl Write) -> Result<(), End> {
+pub(super) async fn run(args: Args, config: &Config, out: &mut Output) -> Result<(), End> {
     let Format::Jsonl = args.format;
     let mut reading = Reading::open(args.common, config).await?;
     let ended = write(&mut reading, args.limit.unwrap_or(u64::MAX), out).await;
     reading.close(ended, args.limit.is_some()).await
 }
 
-async fn write(reading: &mut Reading, limit: u64, out: &mut impl Write) -> Result<(), End> {
+async fn write(reading: &mut Reading, limit: u64, out: &mut Output) -> Result<(), End> {
     for _ in 0..limit {
         let Some((_, corpse)) = reading.next().await? else { break };
         writeln!(out, "{}", text::harmless_json(&Value::Object(record(&corpse)).to_string()))?;
+        out.gather(reading).await?;
     }
-    Ok(out.flush()?)
+    out.pass_on(reading).await
 }
 
 /// All there is about a letter.

@@ -3,8 +3,8 @@
 use std::io::{self, IsTerminal as _, Write};
 
 use super::group::Groups;
-use super::{Common, End, Reading};
-use crate::broker::morgue::Slip;
+use super::{Common, End, Output, Reading};
+use crate::broker::morgue::Slips;
 use crate::config::Config;
 
 /// Letters that are removed together.
@@ -20,7 +20,7 @@ pub(super) struct Args {
     yes: bool,
 }
 
-pub(super) async fn run(args: Args, config: &Config, out: &mut impl Write) -> Result<(), End> {
+pub(super) async fn run(args: Args, config: &Config, out: &mut Output) -> Result<(), End> {
     let can_ask = io::stdin().is_terminal() && io::stderr().is_terminal();
     if !args.yes && !can_ask {
         return Err(End::Usage(
@@ -33,23 +33,23 @@ pub(super) async fn run(args: Args, config: &Config, out: &mut impl Write) -> Re
     reading.close(ended, false).await
 }
 
-async fn purge(reading: &mut Reading, yes: bool, out: &mut impl Write) -> Result<(), End> {
+async fn purge(reading: &mut Reading, yes: bool, out: &mut Output) -> Result<(), End> {
     // What is shown is held until the answer comes, so that nothing else is removed.
-    let (mut groups, mut runs) = (Groups::default(), Runs::default());
+    let (mut groups, mut slips) = (Groups::default(), Slips::default());
     while let Some((slip, corpse)) = reading.next().await? {
         groups.add(&corpse);
-        runs.push(slip);
+        slips.insert(slip);
     }
-    if runs.letters == 0 {
+    if slips.letters == 0 {
         return Ok(writeln!(out, "no dead letters")?);
     }
     write!(out, "{}", groups.table())?;
-    out.flush()?;
-    if !yes && !ask(reading, runs.letters).await? {
+    out.pass_on(reading).await?;
+    if !yes && !ask(reading, slips.letters).await? {
         return Ok(writeln!(out, "removed nothing")?);
     }
     let mut removed = 0;
-    let mut slips = runs.slips();
+    let mut slips = slips.iter();
     loop {
         let chunk: Vec<_> = slips.by_ref().take(REMOVED_AT_ONCE).collect();
         if chunk.is_empty() {
@@ -70,29 +70,8 @@ async fn ask(reading: &mut Reading, letters: u64) -> Result<bool, End> {
         io::stdin().read_line(&mut answer).map(|_| answer)
     });
     let answer = tokio::select! {
-        answer = answer => answer.expect("reading a line doesn't panic")?,
+        answer = reading.morgue.line.beside(answer) => answer.expect("reading a line doesn't panic")?,
         () = reading.interrupts.wait() => return Err(End::Interrupted),
     };
     Ok(["y", "yes"].contains(&answer.trim().to_ascii_lowercase().as_str()))
-}
-
-/// Slips, as runs of those that follow one another.
-#[derive(Debug, Default)]
-struct Runs {
-    runs: Vec<(Slip, u32)>,
-    letters: u64,
-}
-
-impl Runs {
-    fn push(&mut self, slip: Slip) {
-        self.letters += 1;
-        match self.runs.last_mut() {
-            Some((first, len)) if first.after(*len) == slip => *len += 1,
-            _ => self.runs.push((slip, 1)),
-        }
-    }
-
-    fn slips(&self) -> impl Iterator<Item = Slip> {
-        self.runs.iter().flat_map(|(first, len)| (0..*len).map(|letters| first.after(letters)))
-    }
 }

@@ -17,6 +17,8 @@ use crate::config::Config;
 
 /// Bytes of bodies that are published together, unless it is one letter.
 const BYTES_MAX: usize = 4 << 20;
+/// Missing exchanges that are remembered; the others are looked for each time.
+const GONE_MAX: usize = 1_000;
 /// How long a barrier may still take after an interrupt.
 const INTERRUPT_GRACE: Duration = Duration::from_secs(2);
 
@@ -74,7 +76,7 @@ struct Replay {
     tally: Tally,
     pace: Pace,
     selected: u64,
-    /// Exchanges that don't exist.
+    /// Exchanges that don't exist, [`GONE_MAX`] at most.
     gone: BTreeSet<String>,
 }
 
@@ -133,7 +135,8 @@ impl Replay {
     }
 
     fn prepare(&self, corpse: &Corpse) -> Result<(Origin, Revival), String> {
-        if let Some(repaired) = &corpse.repaired {
+        // Just now, or by the worker when it died.
+        if let Some(repaired) = corpse.repaired.clone().or_else(|| corpse.word("repaired")) {
             return Err(format!("it can't be published as it was, it had to be made readable: {repaired}"));
         }
         let origin = corpse.origin().ok_or("it doesn't say where it was published to")?;
@@ -159,8 +162,11 @@ impl Replay {
         if failed.is_empty() {
             return Ok(());
         }
-        if !self.reading.morgue.has_exchange(exchange).await? {
-            self.gone.insert(exchange.to_owned());
+        let outlet = self.outlet.as_ref().expect("something is to be published");
+        if !morgue::has_exchange(&outlet.line, exchange).await? {
+            if self.gone.len() < GONE_MAX {
+                self.gone.insert(exchange.to_owned());
+            }
             return self.refuse_gone(exchange, failed.len());
         }
         // One of them closed the channel: which?
@@ -226,7 +232,7 @@ impl Outlet {
         let letters: Vec<_> = items.iter().map(|item| &item.revival.letter).collect();
         let mut work = std::pin::pin!(self.press.barrier(&self.line, &letters));
         tokio::select! {
-            placed = &mut work => Ok((placed?, false)),
+            placed = reading.morgue.line.beside(&mut work) => Ok((placed?, false)),
             () = reading.interrupts.wait() => match timeout(INTERRUPT_GRACE, work).await {
                 Ok(placed) => Ok((placed?, true)),
                 Err(_) => Err(End::Interrupted),
@@ -254,7 +260,7 @@ impl Pace {
     async fn wait(&mut self, letters: usize, reading: &mut Reading) -> Result<(), End> {
         let Some(rate) = self.rate else { return Ok(()) };
         tokio::select! {
-            () = sleep_until(self.next) => {}
+            () = reading.morgue.line.beside(sleep_until(self.next)) => {}
             () = reading.interrupts.wait() => return Err(End::Interrupted),
         }
         self.next = self.next.max(Instant::now()) + Duration::from_secs_f64(letters as f64 / rate);

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::{Common, End, Reading, body, letter};
+use super::{Common, End, Output, Reading, body, letter};
 use crate::broker::corpse::Corpse;
 use crate::config::Config;
 use crate::text::{harmless, harmless_json};
@@ -17,18 +17,18 @@ pub(super) struct Args {
     limit: Option<u64>,
 }
 
-pub(super) async fn run(args: &Args, config: &Config, out: &mut impl Write) -> Result<(), End> {
+pub(super) async fn run(args: &Args, config: &Config, out: &mut Output) -> Result<(), End> {
     let mut reading = Reading::open(args.common.clone(), config).await?;
     let ended = write(&mut reading, args.limit.unwrap_or(u64::MAX), out).await;
     reading.close(ended, args.limit.is_some()).await
 }
 
-async fn write(reading: &mut Reading, limit: u64, out: &mut impl Write) -> Result<(), End> {
+async fn write(reading: &mut Reading, limit: u64, out: &mut Output) -> Result<(), End> {
     for _ in 0..limit {
         let Some((_, corpse)) = reading.next().await? else { break };
         show(&corpse, reading.seen, out)?;
         // Somebody may be looking on.
-        out.flush()?;
+        out.pass_on(reading).await?;
     }
     if reading.seen == reading.passed_over {
         writeln!(out, "no dead letters")?;

@@ -81,8 +81,52 @@ async fn filters_are_alike_everywhere() {
         let dry = run(&world, &[&["replay", "--dry-run"], filter].concat()).await;
         assert!(dry.out.contains(&format!("skipped {}", 4 - count)), "{filter:?}: {dry:?}");
     }
-    run(&world, &["purge", "--yes", "--reason", "malformed"]).await.fine();
-    assert_eq!(drain(&world, QUEUE).await.len(), 3);
+}
+
+#[tokio::test]
+async fn purge_removes_what_each_filter_selects_and_nothing_else() {
+    let at = |seconds: u64, reason: &str, code: &str| {
+        let mut table = epitaph(reason, code);
+        table.insert("x-deletion-at".into(), AMQPValue::Timestamp(seconds));
+        table.insert("x-deletion-failed-ids".into(), AMQPValue::Void);
+        dead(table)
+    };
+    let letters = [
+        (at(1_000, "rejected", "0001").with_app_id("shop".into()), r#"{"videoNo":"VI1"}"#),
+        (at(2_000, "rejected", "0002"), r#"{"videoNos":["VI2"],"namespace":"space"}"#),
+        (at(3_000, "malformed", ""), "3"),
+        (dead(headers(&[])), "4"),
+    ];
+    for queue_type in super::QUEUE_TYPES {
+        let world = world(queue_type).await;
+        for (filter, left) in [
+            (&["--reason", "rejected"][..], &[3, 4][..]),
+            (&["--reason", "malformed", "--reason", "unknown"], &[1, 2]),
+            (&["--code", "0002"], &[1, 3, 4]),
+            (&["--id", "VI1"], &[2, 3, 4]),
+            (&["--namespace", "space"], &[1, 3, 4]),
+            (&["--publisher", "shop"], &[2, 3, 4]),
+            (&["--before", "1970-01-01T00:33:20Z"], &[2, 3, 4]),
+            (&["--after", "1970-01-01T00:33:20Z"], &[1, 4]),
+            (&["--after", "1970-01-01T00:33:20Z", "--before", "1970-01-01T00:33:21Z"], &[1, 3, 4]),
+            (&["--code", "0001", "--publisher", "nobody"], &[1, 2, 3, 4]),
+            (&[], &[]),
+        ] {
+            for (properties, body) in &letters {
+                amqp::publish(&world.connection, "", QUEUE, properties.clone(), [body]).await;
+            }
+            waiting(&world, QUEUE, 4).await;
+            let end = run(&world, &[&["purge", "--yes"], filter].concat()).await.fine();
+            let removed = match 4 - left.len() {
+                0 => "no dead letters\n".to_owned(),
+                removed => format!("removed {removed} dead letters\n"),
+            };
+            assert!(end.out.ends_with(&removed), "{queue_type:?} {filter:?}: {end:?}");
+            waiting(&world, QUEUE, left.len() as u32).await;
+            let bodies = drain(&world, QUEUE).await;
+            assert_eq!(numbers(&bodies), left, "{queue_type:?} {filter:?}");
+        }
+    }
 }
 
 #[tokio::test]
