@@ -154,12 +154,13 @@ def elsewhere(case, **labels):
 
 
 def of_others(alert, its_cases):
-    """What makes it fire, as others' trouble."""
+    """What makes it fire, as the trouble of another release or queue."""
     if alert in ("Down", "QueueMetricsMissing"):
         # What they report is that our own is absent.
         return []
     labels = ("vhost", "queue") if "queue" in its_cases[0].get("labels", {}) else ("job", "namespace")
-    return [elsewhere(case, **{label: "other"}) for case in its_cases if "firing" in case for label in labels]
+    firing = next(case for case in its_cases if "firing" in case)
+    return [elsewhere(firing, **{label: "other"}) for label in labels]
 
 
 # Faults.
@@ -192,7 +193,7 @@ def expressions(text):
     for what, match, by in faults(text):
         seen[what, match[0]] += 1
         # What is repeated word for word in a long expression comes from one place.
-        if seen[what, match[0]] <= 4:
+        if seen[what, match[0]] <= 2:
             line, column = text.count("\n", 0, match.start()) + 1, match.start() - text.rfind("\n", 0, match.start())
             yield f"{what}: {match[0]} at {line}:{column}", text[: match.start()] + by + text[match.end() :]
 
