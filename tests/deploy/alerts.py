@@ -171,12 +171,13 @@ WINDOW = re.compile(r"(?<=\[)(\d+)([smhd])(?=\])|(?<=offset )(\d+)([smhd])")
 COMPARISON = re.compile(r"(?<=[ \n])(?:==|>=|>|<)(?=[ \n])")
 MATCHER = re.compile(r"(?<=[{ ])(\w+)(!=|=~|=)\"([^\"]*)\"")
 GROUPING = re.compile(r"(\b(?:by|on) \()([a-z_, ]+)\)")
+SELECTING = ("job", "namespace", "vhost", "queue")
 LOGIC = re.compile(r"\b(?:and|unless)\b|\bor\b")
 
 
 def mutants(rule):
     """Yields (what is wrong, rule) for one fault after the other in each place where it can be."""
-    yield "for doubled, or there", {**rule, "for": "2m" if rule["for"] == "0s" else double(rule["for"])}
+    yield "for ten times as long, or there", {**rule, "for": "2m" if rule["for"] == "0s" else rule["for"].replace("m", "0m").replace("h", "0h")}
     if rule["for"] != "0s":
         yield "for dropped", {key: value for key, value in rule.items() if key != "for"}
     yield "severity lost", {**rule, "labels": {}}
@@ -186,14 +187,14 @@ def mutants(rule):
 
 def expressions(text):
     # Joins bind most series to the selected ones, so a selector counts as lost when it is lost everywhere.
-    for name, value in (("job", JOB), ("namespace", NAMESPACE)):
-        if (lost := text.replace(f'{name}="{value}"', f'{name}=~".*"')) != text:
+    for name in SELECTING:
+        if (lost := re.sub(rf'\b{name}="[^"]*"', f'{name}=~".*"', text)) != text:
             yield f"selector by {name} lost", lost
     seen = Counter()
     for what, match, by in faults(text):
         seen[what, match[0]] += 1
-        # What is repeated word for word in a long expression comes from one place.
-        if seen[what, match[0]] <= 2:
+        # What a long expression repeats comes from one place.
+        if seen[what, match[0]] <= (1 if len(text) > 2000 else 2):
             line, column = text.count("\n", 0, match.start()) + 1, match.start() - text.rfind("\n", 0, match.start())
             yield f"{what}: {match[0]} at {line}:{column}", text[: match.start()] + by + text[match.end() :]
 
@@ -212,7 +213,7 @@ def faults(text):
     for match in COMPARISON.finditer(text):
         yield "comparison turned", match, {"==": "!=", ">=": "<", ">": "<=", "<": ">="}[match[0]]
     for match in MATCHER.finditer(text):
-        if match[1] not in ("job", "namespace"):
+        if match[1] not in SELECTING:
             yield "matcher lost", match, f'{match[1]}=~".*"'
     for match in GROUPING.finditer(text):
         for label in match[2].split(", "):
@@ -223,8 +224,3 @@ def faults(text):
     for match in LOGIC.finditer(text):
         for other in {"and": ("or", "unless"), "unless": ("and",), "or": ("and",)}[match[0]]:
             yield f"{other} in place of", match, other
-
-
-def double(duration):
-    count, unit = re.fullmatch(r"(\d+)([smhd])", duration).groups()
-    return f"{int(count) * 2}{unit}"

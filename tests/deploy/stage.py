@@ -29,7 +29,7 @@ class Stage:
 
     def __init__(self, settings=None, rules=None, scrape_interval="1s"):
         self.settings, self.rules, self.scrape_interval = settings or {}, rules, scrape_interval
-        self.binary = os.environ["DELETION_WORKER_BINARY"]
+        self.binary, self.processes = os.environ["DELETION_WORKER_BINARY"], {}
 
     def __enter__(self):
         with contextlib.ExitStack() as stack:
@@ -39,10 +39,9 @@ class Stage:
             self.mock = f"127.0.0.1:{free_port()}"
             self._start("mock", [self.binary, "mock-endpoint", "--listen", self.mock])
             self.workers = [f"127.0.0.1:{free_port()}" for _ in range(2)]
-            for number, admin in enumerate(self.workers):
-                self._start(f"worker-{number}", [self.binary, "run"], self._worker_environment(admin))
-                # The first is the active one.
-                wait_for(f"{admin} is ready", lambda admin=admin: get(f"http://{admin}/readyz"))
+            # The first is the active one.
+            for number in range(len(self.workers)):
+                self.start_worker(number)
             self.prometheus = f"127.0.0.1:{free_port()}"
             self._prometheus(broker_metrics)
             stack.pop_all()
@@ -51,6 +50,15 @@ class Stage:
 
     def __exit__(self, *_):
         self.stack.close()
+
+    def start_worker(self, number):
+        """Starts a worker, for the first time or again, and waits until it is ready."""
+        admin = self.workers[number]
+        self._start(f"worker-{number}", [self.binary, "run"], self._worker_environment(admin))
+        wait_for(f"worker {number} is ready", lambda: get(f"http://{admin}/readyz"))
+
+    def stop_worker(self, number):
+        end(self.processes[f"worker-{number}"])
 
     def faults(self, **faults):
         """Replaces the endpoint's faults."""
@@ -103,11 +111,12 @@ class Stage:
         return {**self._environment(), **variables}
 
     def _start(self, name, command, environment=None):
-        with (self.directory / f"{name}.log").open("w") as log:
+        with (self.directory / f"{name}.log").open("a") as log:
             process = subprocess.Popen(
                 list(map(str, command)), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, preexec_fn=die_with_us
             )
         self.stack.callback(end, process)
+        self.processes[name] = process
         return process
 
     def _prometheus(self, broker_metrics):
