@@ -121,7 +121,7 @@ impl Checks<'_> {
         }
         let (grace, timeout) = (&key::SHUTDOWN_GRACE, &key::ENDPOINT_TIMEOUT);
         // The defaults are such, for Kubernetes' sake; who changes them should know.
-        let is_default = !self.values.is_given(grace) && !self.values.is_given(timeout);
+        let is_default = self.values.is_default(grace) && self.values.is_default(timeout);
         let holds = is_default || self.values.get(grace) >= self.values.get(timeout);
         let doubt = "shorter than endpoint.timeout: a call may be cut off at shutdown, and made again";
         self.advise(holds, &[grace, timeout], doubt);

@@ -116,6 +116,13 @@ impl Values {
         self.given.contains_key(key.name()) || self.refused.contains(key.name())
     }
 
+    /// Whether the key has its default, given or not.
+    pub(super) fn is_default(&self, key: &dyn AnyKey) -> bool {
+        let default = key.default().text(self.api).map(Written::untyped);
+        let rendered = default.map(|text| key.check(&text).expect("a default is sound"));
+        self.rendered(key) == rendered
+    }
+
     /// Whether the key's value is the one that was meant.
     pub(super) fn is_known(&self, key: &dyn AnyKey) -> bool {
         !self.is_partial && !self.refused.contains(key.name())

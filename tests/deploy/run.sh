@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Checks chart, alert rules, dashboard, image, compose file and workflows: tests/deploy/run.sh [pytest's arguments].
-# Puts what it needs into target/deploy: Python packages, and Debian's Prometheus if there is none; installs nothing.
+# Puts what it needs into target/deploy: packages of Python and Node, and Debian's Prometheus if there is none; installs
+# nothing. With UPDATE_DOCS=1 it writes the tables of the chart's README. CRD_DIR may name a folder of definitions (CRDs) of
+# the operators whose objects the chart renders, as YAML, to check these against them too.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -16,6 +18,15 @@ if ! cmp -s tests/deploy/requirements.txt "$venv/installed.txt"; then
     python3 -m venv "$venv"
     "$venv/bin/pip" install --quiet --disable-pip-version-check --requirement tests/deploy/requirements.txt
     cp tests/deploy/requirements.txt "$venv/installed.txt"
+fi
+
+node=target/deploy/node
+if ! cmp -s tests/deploy/package-lock.json "$node/installed.json"; then
+    command -v npm >/dev/null || { echo "error: npm is missing" >&2; exit 1; }
+    mkdir -p "$node"
+    cp tests/deploy/package.json tests/deploy/package-lock.json "$node"
+    npm ci --prefix "$node" --ignore-scripts --no-audit --no-fund --loglevel=error
+    cp tests/deploy/package-lock.json "$node/installed.json"
 fi
 
 cargo build --locked

@@ -42,6 +42,20 @@ What the schema can't say, as it takes more than one value: collects every mista
 {{- else if not (or (include "deletion-worker.hasToken" .) .Values.config.worker.dry_run) -}}
 {{- $errors = append $errors "token.existingSecret: required, the Secret that holds the endpoint's token; for a trial token.value, or config.worker.dry_run=true" -}}
 {{- end -}}
+{{- /* Here and not in the schema, which would show the value, with a password perhaps. */ -}}
+{{- range $index, $url := .Values.amqp.urls -}}
+{{- if not (regexMatch "^amqps?://[^\\s,]+$" $url) -}}
+{{- $errors = append $errors (printf "amqp.urls: item %d is not like amqp://user:password@host:port/vhost, percent-encoded" $index) -}}
+{{- end -}}
+{{- end -}}
+{{- if not (regexMatch "^([!-~]([ -~]*[!-~])?)?$" .Values.token.value) -}}
+{{- $errors = append $errors "token.value: begins or ends with white space, or has a character that is not visible ASCII" -}}
+{{- end -}}
+{{- range $key, $url := dict "config.endpoint.url" .Values.config.endpoint.url "keda.host" (default nil .Values.keda.host) -}}
+{{- if and (kindIs "string" $url) (not (regexMatch "^https?://[^/?#@\\s]+(/[^?#\\s]*)?$" (toString $url))) -}}
+{{- $errors = append $errors (printf "%s: is not like https://host:port/path, without user, password and query" $key) -}}
+{{- end -}}
+{{- end -}}
 {{- toJson $errors -}}
 {{- end -}}
 
@@ -56,6 +70,12 @@ What the schema can't say, as it takes more than one value: collects every mista
 {{- if not (kindIs "string" $config.amqp.prefetch) -}}
 {{- if lt (int $config.amqp.prefetch) $ids -}}
 {{- $errors = append $errors (printf "config.amqp.prefetch: %d is too small for one full batch, batch.max_ids is %d" (int $config.amqp.prefetch) $ids) -}}
+{{- end -}}
+{{- end -}}
+{{- range list (list "amqp" "queue") (list "amqp" "exchange") (list "amqp" "routing_key") (list "dead_letter" "queue") (list "dead_letter" "exchange") -}}
+{{- $name := index $config (index . 0) (index . 1) -}}
+{{- if gt (len (default "" $name)) 255 -}}
+{{- $errors = append $errors (printf "config.%s: has %d bytes, more than 255" (join "." .) (len $name)) -}}
 {{- end -}}
 {{- end -}}
 {{- if eq $config.dead_letter.queue $config.amqp.queue -}}
@@ -87,7 +107,7 @@ What the schema can't say, as it takes more than one value: collects every mista
   (list "shutdown" "grace" 0 3600000 1)
 -}}
 {{- $key := printf "%s.%s" (index . 0) (index . 1) -}}
-{{- $text := get (get $.Values.config (index . 0)) (index . 1) -}}
+{{- $text := index $.Values.config (index . 0) (index . 1) -}}
 {{- if kindIs "string" $text -}}
 {{- $span := include "deletion-worker.milliseconds" $text | float64 -}}
 {{- $_ := set $spans $key $span -}}

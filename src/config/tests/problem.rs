@@ -462,6 +462,8 @@ fn doubts_are_notes() {
          \"***\", --set)",
     ];
     assert_eq!(notes, expected);
+    let defaults = Input::default().set("shutdown.grace=25s").set("endpoint.timeout=0m 30s").load_broker();
+    assert!(defaults.expect("no problem").notes.is_empty(), "the defaults, given");
     for private in ["http://localhost:1/", "http://127.8.8.8/", "http://[::1]/", "https://example.com/"] {
         let loaded =
             Input::default().set(&format!("endpoint.url={private}")).load_broker().expect("no problem");
