@@ -27,6 +27,8 @@ OPEN = {
     *("updateStrategy", "resources", "podSecurityContext", "securityContext", "affinity", "global"),
     *("keda.behavior", "keda.fallback", "keda.annotations", "serviceAccount.annotations", "service.annotations"),
     *("podMonitor.labels", "podMonitor.annotations", "serviceMonitor.labels", "serviceMonitor.annotations"),
+    *("prometheusRule.labels", "prometheusRule.annotations", "prometheusRule.alertLabels", "prometheusRule.alertAnnotations"),
+    *("dashboard.labels", "dashboard.annotations"),
 }
 LABEL_MAX = NAME_MAX = 63
 
