@@ -11,9 +11,7 @@ import chart
 
 PREFIX = "DeletionWorker"
 JOB, NAMESPACE = "release-deletion-worker", "deletions"
-REPLICAS = {
-    name: {"namespace": NAMESPACE, "job": JOB, "instance": name, "pod": f"{JOB}-{name}"} for name in "abc"
-}
+REPLICAS = {name: {"namespace": NAMESPACE, "job": JOB, "instance": name, "pod": f"{JOB}-{name}"} for name in "abc"}
 QUEUES = {
     name: {"namespace": "rabbitmq", "job": "rabbitmq", "instance": "rabbit-0", "vhost": "/", "queue": queue}
     for name, queue in {"q": "deletions", "d": "deletions.dead"}.items()
@@ -32,9 +30,7 @@ def render(values=None):
 
 def rules(rendered):
     """All rules by the alert's name, without its prefix."""
-    return {
-        rule["alert"].removeprefix(PREFIX): rule for group in rendered["spec"]["groups"] for rule in group["rules"]
-    }
+    return {rule["alert"].removeprefix(PREFIX): rule for group in rendered["spec"]["groups"] for rule in group["rules"]}
 
 
 def cases(its_rules):
@@ -61,8 +57,10 @@ def judge(variants, its_cases, directory):
     names = {f"Variant{number}": name for number, name in enumerate(variants)}
     failed = {}
     while pending := [name for name in names if names[name] not in failed]:
-        said = promtool("test", "rules", write_tests(directory, {name: variants[names[name]] for name in pending}, its_cases))
-        errors = {name: said for name in re.findall(r"rule: (Variant\d+), ", said)}
+        said = promtool(
+            "test", "rules", write_tests(directory, {name: variants[names[name]] for name in pending}, its_cases)
+        )
+        errors = re.findall(r"rule: (Variant\d+), ", said)
         failed |= {names[name]: said for name in errors}
         if not errors:
             for block in re.split(r"\n(?=    name: )", said)[1:]:
@@ -177,7 +175,10 @@ LOGIC = re.compile(r"\b(?:and|unless)\b|\bor\b")
 
 def mutants(rule):
     """Yields (what is wrong, rule) for one fault after the other in each place where it can be."""
-    yield "for ten times as long, or there", {**rule, "for": "2m" if rule["for"] == "0s" else rule["for"].replace("m", "0m").replace("h", "0h")}
+    yield (
+        "for ten times as long, or there",
+        {**rule, "for": "2m" if rule["for"] == "0s" else rule["for"].replace("m", "0m").replace("h", "0h")},
+    )
     if rule["for"] != "0s":
         yield "for dropped", {key: value for key, value in rule.items() if key != "for"}
     yield "severity lost", {**rule, "labels": {}}

@@ -73,7 +73,9 @@ def panels(dashboard):
 def queries(dashboard):
     """Every (where, expression), with the variables filled in."""
     found = [
-        (f"{panel['title']}/{target['refId']}", target["expr"]) for panel in panels(dashboard) for target in panel["targets"]
+        (f"{panel['title']}/{target['refId']}", target["expr"])
+        for panel in panels(dashboard)
+        for target in panel["targets"]
     ]
     found += [(annotation["name"], annotation["expr"]) for annotation in dashboard["annotations"]["list"]]
     for variable in dashboard["templating"]["list"]:
@@ -109,7 +111,13 @@ def series(expression):
 
 def faults(dashboard):
     """Everything that is wrong with a dashboard."""
-    return [*of_types(dashboard), *of_layout(dashboard), *of_panels(dashboard), *of_queries(dashboard), *of_frame(dashboard)]
+    return [
+        *of_types(dashboard),
+        *of_layout(dashboard),
+        *of_panels(dashboard),
+        *of_queries(dashboard),
+        *of_frame(dashboard),
+    ]
 
 
 def of_types(dashboard):

@@ -27,8 +27,14 @@ ROWS_SHOWN = ("Overview", "Throughput", "Batches", "Endpoint", "Latency", "Broke
 WIDTH, DPI, UNIT = 15.0, 100, 0.27
 BACK, CARD, TEXT, DIM, GRID = "#111217", "#181b1f", "#d8d9da", "#8e9196", "#2c3235"
 COLOURS = {
-    "green": "#73bf69", "yellow": "#f2cc0c", "orange": "#ff9830", "red": "#f2495c", "blue": "#5794f2", "purple": "#b877d9",
-    "text": TEXT, "transparent": TEXT,
+    "green": "#73bf69",
+    "yellow": "#f2cc0c",
+    "orange": "#ff9830",
+    "red": "#f2495c",
+    "blue": "#5794f2",
+    "purple": "#b877d9",
+    "text": TEXT,
+    "transparent": TEXT,
 }
 CYCLE = ["#73bf69", "#f2cc0c", "#5794f2", "#ff9830", "#f2495c", "#b877d9", "#8ab8ff", "#ca95e5"]
 HEAT = LinearSegmentedColormap.from_list("heat", [CARD, "#1f4b73", "#3f8fc4", "#fade2a", "#ff9830", "#f2495c"])
@@ -110,17 +116,30 @@ def place(figure, sheet, bottom, panel, stage, begin, end):
         stat = stat_of(panel, stage, end)
         if panel["options"]["colorMode"] == "background":
             fill = stat[1]
-    box = FancyBboxPatch((x + 0.06, y + 0.1), w - 0.12, h - 0.2, boxstyle="round,pad=0,rounding_size=0.06", fc=fill, ec=GRID, lw=0.6)
+    box = FancyBboxPatch(
+        (x + 0.06, y + 0.1), w - 0.12, h - 0.2, boxstyle="round,pad=0,rounding_size=0.06", fc=fill, ec=GRID, lw=0.6
+    )
     sheet.add_patch(box)
     on_colour = fill != CARD
     sheet.text(x + 0.18, y + 0.62, panel["title"], fontsize=8, color="#111217" if on_colour else TEXT, va="center")
     if stat:
         text, colour = stat
         size = min(26 if h >= 5 else 17, 26 * w / (len(text) * 0.36 + 0.5))
-        sheet.text(x + w / 2, y + h / 2 + 0.3, text, fontsize=size, weight="bold", ha="center", va="center", color="#111217" if on_colour else colour)
+        sheet.text(
+            x + w / 2,
+            y + h / 2 + 0.3,
+            text,
+            fontsize=size,
+            weight="bold",
+            ha="center",
+            va="center",
+            color="#111217" if on_colour else colour,
+        )
         return
     left, right = (1.05, 0.3) if panel["type"] != "heatmap" else (1.05, 0.25)
-    axes = figure.add_axes(((x + left) / 24, 1 - (y + h - 1.75) / bottom, (w - left - right) / 24, (h - 2.95) / bottom), facecolor="none")
+    axes = figure.add_axes(
+        ((x + left) / 24, 1 - (y + h - 1.75) / bottom, (w - left - right) / 24, (h - 2.95) / bottom), facecolor="none"
+    )
     axes.tick_params(colors=DIM, labelsize=6.5, length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
@@ -134,14 +153,20 @@ def place(figure, sheet, bottom, panel, stage, begin, end):
 def answers(panel, stage, begin, end):
     """Every (name, times in days, values) of a panel."""
     for target in panel["targets"]:
-        found = stage.ask("query_range", query=dashboard.fill(target["expr"]), start=begin, end=end, step=f"{STEP}s")["result"]
+        found = stage.ask("query_range", query=dashboard.fill(target["expr"]), start=begin, end=end, step=f"{STEP}s")[
+            "result"
+        ]
         for one in found:
             name = target["legendFormat"]
             for label, value in one["metric"].items():
                 name = name.replace("{{" + label + "}}", value)
             points = {round(float(moment)): float(value) for moment, value in one["values"]}
             moments = [round(begin) + STEP * number for number in range(int((end - begin) / STEP))]
-            yield name, np.array(moments) / 86400, np.array([points.get(at, points.get(at + 1, math.nan)) for at in moments])
+            yield (
+                name,
+                np.array(moments) / 86400,
+                np.array([points.get(at, points.get(at + 1, math.nan)) for at in moments]),
+            )
 
 
 def short(name, stage):
@@ -161,9 +186,16 @@ def colour_of(panel, name, number):
 
 def lines(axes, panel, stage, begin, end):
     custom = panel["fieldConfig"]["defaults"]["custom"]
-    found = sorted(answers(panel, stage, begin, end), key=lambda one: one[0]) if len(panel["targets"]) == 1 else list(answers(panel, stage, begin, end))
+    found = (
+        sorted(answers(panel, stage, begin, end), key=lambda one: one[0])
+        if len(panel["targets"]) == 1
+        else list(answers(panel, stage, begin, end))
+    )
     found = [(short(name, stage), at, values) for name, at, values in found if np.isfinite(values).any()]
-    right = {o["matcher"]["options"]: dict((p["id"], p["value"]) for p in o["properties"]) for o in panel["fieldConfig"]["overrides"]}
+    right = {
+        o["matcher"]["options"]: {p["id"]: p["value"] for p in o["properties"]}
+        for o in panel["fieldConfig"]["overrides"]
+    }
     unit = panel["fieldConfig"]["defaults"]["unit"]
     below = 0
     for number, (name, at, values) in enumerate(found):
@@ -194,7 +226,17 @@ def lines(axes, panel, stage, begin, end):
     axes.yaxis.set_major_locator(plt.MaxNLocator(4))
     axes.yaxis.set_major_formatter(lambda value, _: spoken(value, unit))
     height = panel["gridPos"]["h"]
-    axes.legend(loc="upper left", bbox_to_anchor=(-0.02, -0.55 / (height - 2.95)), ncols=8, fontsize=6.5, frameon=False, handlelength=1, columnspacing=1, handletextpad=0.4, borderpad=0)
+    axes.legend(
+        loc="upper left",
+        bbox_to_anchor=(-0.02, -0.55 / (height - 2.95)),
+        ncols=8,
+        fontsize=6.5,
+        frameon=False,
+        handlelength=1,
+        columnspacing=1,
+        handletextpad=0.4,
+        borderpad=0,
+    )
 
 
 def states(axes, panel, stage, begin, end):
@@ -207,9 +249,19 @@ def states(axes, panel, stage, begin, end):
                 if np.isfinite(values[start]):
                     look = mapping[f"{values[start]:g}"]
                     last = at[min(stop, len(at) - 1)]
-                    axes.barh(number, last - at[start], left=at[start], height=0.8, color=COLOURS[look["color"]], alpha=0.85)
+                    axes.barh(
+                        number, last - at[start], left=at[start], height=0.8, color=COLOURS[look["color"]], alpha=0.85
+                    )
                     if last - at[start] > 30 / 86400:
-                        axes.text((at[start] + last) / 2, number, look["text"], ha="center", va="center", fontsize=7.5, color="#111217")
+                        axes.text(
+                            (at[start] + last) / 2,
+                            number,
+                            look["text"],
+                            ha="center",
+                            va="center",
+                            fontsize=7.5,
+                            color="#111217",
+                        )
                 start = stop
     axes.set_yticks(range(len(found)), [short(name, stage) for name, _, _ in found], fontsize=6.5)
     axes.set_ylim(len(found) - 0.4, -0.6)
@@ -224,7 +276,13 @@ def heat(axes, panel, stage, begin, end):
     used = np.flatnonzero(counts.sum(axis=1) > 0.01)
     low, high = (used[0], used[-1] + 1) if len(used) else (0, len(found))
     names = [spoken(float(name), unit) if name != "+Inf" else "+Inf" for name, _, _ in found]
-    axes.pcolormesh(found[0][1], np.arange(low, high), np.ma.masked_less(counts[low:high], 0.01) ** 0.5, cmap=HEAT, shading="nearest")
+    axes.pcolormesh(
+        found[0][1],
+        np.arange(low, high),
+        np.ma.masked_less(counts[low:high], 0.01) ** 0.5,
+        cmap=HEAT,
+        shading="nearest",
+    )
     ticks = np.unique(np.linspace(low, high - 1, min(5, high - low)).astype(int))
     axes.set_yticks(ticks, [names[tick] for tick in ticks])
     axes.grid(False)
@@ -240,7 +298,11 @@ def stat_of(panel, stage, end):
             return look["text"], COLOURS[look["color"]]
     if math.isnan(value):
         return defaults.get("noValue", "no data"), DIM
-    colour = next(step["color"] for step in reversed(defaults["thresholds"]["steps"]) if step["value"] is None or value >= step["value"])
+    colour = next(
+        step["color"]
+        for step in reversed(defaults["thresholds"]["steps"])
+        if step["value"] is None or value >= step["value"]
+    )
     colour = defaults["color"].get("fixedColor", colour)
     return spoken(value, defaults["unit"], defaults.get("decimals")), COLOURS[colour]
 

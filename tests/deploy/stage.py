@@ -63,16 +63,26 @@ class Stage:
     def faults(self, **faults):
         """Replaces the endpoint's faults."""
         request = urllib.request.Request(
-            f"http://{self.mock}/_mock/faults", json.dumps(faults).encode(), {"content-type": "application/json"}, method="PUT"
+            f"http://{self.mock}/_mock/faults",
+            json.dumps(faults).encode(),
+            {"content-type": "application/json"},
+            method="PUT",
         )
         urllib.request.urlopen(request, timeout=10).read()
 
     def publish(self, ids, per_message=1):
         """Publishes requests, and returns when the broker has them."""
         command = [self.binary, "publish", "--file", "-", "--per-message", str(per_message)]
-        subprocess.run(
-            command, input="\n".join(ids), text=True, check=True, capture_output=True, env=self._environment(), timeout=PATIENCE
+        done = subprocess.run(
+            command,
+            input="\n".join(ids),
+            text=True,
+            capture_output=True,
+            check=False,
+            env=self._environment(),
+            timeout=PATIENCE,
         )
+        assert done.returncode == 0, done.stderr
 
     def metric(self, series):
         """The sum of a series over the workers, as they say themselves; the name goes without its prefix."""
@@ -92,8 +102,8 @@ class Stage:
 
     def wait_until_scraped(self):
         """Waits until Prometheus has seen what has happened until now."""
-        now = time.time()
-        fresh = "count(timestamp({__name__=~'deletion_worker_build_info|rabbitmq_detailed_queue_consumers'}) > %f)" % now
+        everybody = "{__name__=~'deletion_worker_build_info|rabbitmq_detailed_queue_consumers'}"
+        fresh = f"count(timestamp({everybody}) > {time.time():f})"
         wait_for("Prometheus has scraped everybody", lambda: self._value(fresh) >= 3)
 
     def _value(self, expression):
@@ -113,7 +123,12 @@ class Stage:
     def _start(self, name, command, environment=None):
         with (self.directory / f"{name}.log").open("a") as log:
             process = subprocess.Popen(
-                list(map(str, command)), stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, preexec_fn=die_with_us
+                list(map(str, command)),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                preexec_fn=die_with_us,
             )
         self.stack.callback(end, process)
         self.processes[name] = process
@@ -160,7 +175,9 @@ class Stage:
 
     def _container(self):
         name = f"deletion-worker-stage-{secrets.token_hex(4)}"
-        self.stack.callback(subprocess.run, ["docker", "rm", "--force", "--volumes", name], capture_output=True, check=False)
+        self.stack.callback(
+            subprocess.run, ["docker", "rm", "--force", "--volumes", name], capture_output=True, check=False
+        )
         ports = ["--publish", "127.0.0.1::5672", "--publish", "127.0.0.1::15692"]
         subprocess.run(["docker", "run", "--detach", "--name", name, *ports, IMAGE], check=True, capture_output=True)
 

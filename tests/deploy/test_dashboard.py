@@ -7,14 +7,11 @@ import re
 import time
 
 import pytest
-import yaml
 
 import alerts
 import chart
 import dashboard
 from stage import Stage, wait_for
-
-WINDOW = "5s"
 
 
 def panel(title):
@@ -48,9 +45,18 @@ def defaults(title):
 
 # What is done to the dashboard, and what has to be said of it.
 FAULTS = {
-    "a metric renamed": (expression("Deleted", "ids_deleted_total", "ids_removed_total"), "there is no deletion_worker_ids_removed"),
-    "a suffix forgotten": (expression("IDs in a call", "batch_ids_bucket", "batch_ids"), "there is no deletion_worker_batch_ids"),
-    "a broker's metric renamed": (expression("Queues (from RabbitMQ)", "messages_ready", "messages_here"), "there is no rabbitmq_"),
+    "a metric renamed": (
+        expression("Deleted", "ids_deleted_total", "ids_removed_total"),
+        "there is no deletion_worker_ids_removed",
+    ),
+    "a suffix forgotten": (
+        expression("IDs in a call", "batch_ids_bucket", "batch_ids"),
+        "there is no deletion_worker_batch_ids",
+    ),
+    "a broker's metric renamed": (
+        expression("Queues (from RabbitMQ)", "messages_ready", "messages_here"),
+        "there is no rabbitmq_",
+    ),
     "a parenthesis lost": (expression("Deleted", "])", "]"), "Deleted/A: "),
     "an unknown function": (expression("Deleted", "rate(", "ratio("), "Deleted/A: "),
     "an aggregation misspelt": (expression("Verdict", "max(", "maxi("), "Verdict/A: "),
@@ -59,14 +65,26 @@ FAULTS = {
     "an id twice": (put(panel("Memory"), "id", 2), "id 2 twice"),
     "a title twice": (put(panel("Memory"), "title", "CPU"), "title 'CPU' twice"),
     "panels that overlap": (put(panel("Memory"), "gridPos", {"x": 5, "y": 79, "w": 6, "h": 6}), "overlaps"),
-    "a panel beyond the grid": (put(panel("Versions"), "gridPos", {"x": 21, "y": 79, "w": 4, "h": 6}), "beyond the grid"),
+    "a panel beyond the grid": (
+        put(panel("Versions"), "gridPos", {"x": 21, "y": 79, "w": 4, "h": 6}),
+        "beyond the grid",
+    ),
     "a unit lost": (drop(defaults("Memory"), "unit"), "Memory: no unit"),
     "a description lost": (drop(panel("Memory"), "description"), "Memory: no description"),
     "an unknown key": (put(defaults("Memory"), "units", "bytes"), "unknown to Grafana: "),
     "an unknown key of the dashboard": (put(frame, "graphToolTip", 1), "unknown to Grafana: /graphToolTip"),
-    "an unknown key of the options": (put(lambda board: panel("Verdict")(board)["options"], "colourMode", "value"), "unknown to Grafana: "),
-    "a data source of its own": (put(panel("Memory"), "datasource", {"type": "prometheus", "uid": "abc"}), "not the chosen data source"),
-    "a broker's panel that doesn't say so": (put(panel("Queues (from RabbitMQ)"), "title", "Queues"), "whether RabbitMQ is the source"),
+    "an unknown key of the options": (
+        put(lambda board: panel("Verdict")(board)["options"], "colourMode", "value"),
+        "unknown to Grafana: ",
+    ),
+    "a data source of its own": (
+        put(panel("Memory"), "datasource", {"type": "prometheus", "uid": "abc"}),
+        "not the chosen data source",
+    ),
+    "a broker's panel that doesn't say so": (
+        put(panel("Queues (from RabbitMQ)"), "title", "Queues"),
+        "whether RabbitMQ is the source",
+    ),
     "another uid": (put(frame, "uid", "worker"), "uid isn't"),
     "no shared crosshair": (put(frame, "graphTooltip", 0), "graphTooltip isn't 1"),
     "a variable lost": (lambda board: board["templating"]["list"].pop(), "variables: "),
@@ -74,7 +92,8 @@ FAULTS = {
     "a row lost": (lambda board: board["panels"].remove(panel("Latency")(board)), "rows: "),
     "an annotation lost": (lambda board: board["annotations"]["list"].pop(), "annotations"),
     "an annotation without its metric": (
-        lambda board: board["annotations"]["list"][0].__setitem__("expr", "process_start_seconds"), "there is no process_start_seconds"
+        lambda board: board["annotations"]["list"][0].__setitem__("expr", "process_start_seconds"),
+        "there is no process_start_seconds",
     ),
 }
 # Metrics that neither dashboard nor alerts use, and why.
@@ -104,7 +123,10 @@ def test_metrics_of_code_dashboard_and_alerts_agree():
 
 
 def test_it_is_rendered_as_it_is():
-    values = {**alerts.NEEDED, "dashboard": {"enabled": True, "folder": "Video", "namespace": "grafana", "labels": {"team": "video"}}}
+    values = {
+        **alerts.NEEDED,
+        "dashboard": {"enabled": True, "folder": "Video", "namespace": "grafana", "labels": {"team": "video"}},
+    }
     [config_map] = chart.render(values)["templates/dashboard.yaml"]
     assert json.loads(config_map["data"]["deletion-worker.json"]) == dashboard.read()
     metadata = config_map["metadata"]
@@ -155,16 +177,39 @@ def test_the_real_worker_answers_every_query():
         "retry.max": "200ms",
     }
     rules = alerts.render({"prometheusRule": {"selector": 'job="deletion-worker"'}})["spec"]
+    rules["groups"].append(ringing(rules))
     begin = time.time()
     with Stage(settings, rules) as stage:
         eventful(stage)
         stage.wait_until_scraped()
-        # Every alert as if it fired, to see its texts filled in.
         silent = [where for where, text in of_panels() if not has_data(stage, text, begin)]
         assert not silent, f"no data: {silent}"
-        assert series_of_variables(stage) == {"job": ["deletion-worker"], "instance": sorted(stage.workers), "queue": ["deletions", "deletions.dead"]}
-        wait_for("the rules are evaluated", lambda: all(rule["evaluationTime"] for rule in evaluated(stage)))
+        assert series_of_variables(stage) == {
+            "job": ["deletion-worker"],
+            "instance": sorted(stage.workers),
+            "queue": ["deletions", "deletions.dead"],
+        }
+        wait_for("the rules are evaluated", lambda: all(rule["health"] != "unknown" for rule in evaluated(stage)))
         assert [rule["lastError"] for rule in evaluated(stage) if rule["health"] != "ok"] == []
+        texts = {
+            one["labels"]["alertname"]: one["annotations"]
+            for one in stage.ask("alerts")["alerts"]
+            if "rings" in one["labels"]
+        }
+        assert texts.keys() == {rule["alert"] for rule in rules["groups"][0]["rules"]}
+        for alert, annotations in texts.items():
+            said = " ".join(annotations.values())
+            assert not re.search(r"\{\{|error|<no value>|%!", said), f"{alert}: {said}"
+
+
+def ringing(rules):
+    """Every alert as if it fired, with all labels there can be, to see its texts filled in."""
+    expression = "vector(0.5)"
+    for label in ("namespace", "job", "instance", "pod", "vhost", "queue"):
+        expression = f'label_replace({expression}, "{label}", "the-{label}", "", "")'
+    [group] = rules["groups"]
+    loud = [{**rule, "expr": expression, "for": "0s", "labels": {"rings": "yes"}} for rule in group["rules"]]
+    return {"name": "ringing", "rules": loud}
 
 
 def of_panels():
@@ -190,16 +235,3 @@ def series_of_variables(stage):
 
 def evaluated(stage):
     return [rule for group in stage.ask("rules")["groups"] for rule in group["rules"]]
-
-
-def test_the_texts_of_alerts_can_be_filled_in(tmp_path):
-    rules = alerts.render()["spec"]
-    labels = "namespace job instance pod vhost queue".split()
-    for group in rules["groups"]:
-        for rule in group["rules"]:
-            expression = "vector(0.5)"
-            for label in labels:
-                expression = f'label_replace({expression}, "{label}", "the-{label}", "", "")'
-            rule.update(expr=expression)
-            rule.pop("for", None)
-    assert yaml.safe_dump(rules)

@@ -39,7 +39,9 @@ def commands():
     found = []
     for line in CODE:
         line = line.split("#")[0].split(" > ")[0].strip()
-        if match := re.search(r"(?:^|/)(?:deletion-worker) ((?:dead-letters|healthcheck|check-config|publish|run)\b.*)", line):
+        if match := re.search(
+            r"(?:^|/)(?:deletion-worker) ((?:dead-letters|healthcheck|check-config|publish|run)\b.*)", line
+        ):
             found.append(match[1])
     return sorted(set(found))
 
@@ -57,7 +59,12 @@ def test_the_url_of_an_alert_leads_to_its_section(alert):
     assert place in {anchor(title) for title in headings()}
     section = re.search(rf"^### {alerts.PREFIX}{alert}\n(.*?)(?=^##|\Z)", RUNBOOK, re.DOTALL | re.MULTILINE)[1]
     text = " ".join(section.split())
-    for part in (r"\*\*Means\*\*", r"\*\*People notice\*\*", r"\*\*Confirm( and do)?\*\*", r"\*\*Do\*\*|\*\*Confirm and do\*\*"):
+    for part in (
+        r"\*\*Means\*\*",
+        r"\*\*People notice\*\*",
+        r"\*\*Confirm( and do)?\*\*",
+        r"\*\*Do\*\*|\*\*Confirm and do\*\*",
+    ):
         assert re.search(part, text), f"no {part}"
 
 
@@ -80,7 +87,11 @@ def test_a_command_line_is_one_that_the_program_takes(command):
     # With --help everything before it is read, and nothing done; a flag that isn't there is refused first.
     words = command.split()
     done = subprocess.run(
-        [os.environ["DELETION_WORKER_BINARY"], *words, "--help"], capture_output=True, text=True, timeout=30, check=False
+        [os.environ["DELETION_WORKER_BINARY"], *words, "--help"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     flags = {word for word in words if word.startswith("--")}
@@ -94,7 +105,11 @@ def test_metrics_exist():
 
 def test_panels_exist():
     titles = {panel["title"] for panel in dashboard.panels(dashboard.read())}
-    named = {title for text in re.findall(r"panels? ((?:\"[^\"]+\"(?: and )?)+)", RUNBOOK.replace("\n", " ")) for title in re.findall(r'"([^"]+)"', text)}
+    named = {
+        title
+        for text in re.findall(r"panels? ((?:\"[^\"]+\"(?: and )?)+)", RUNBOOK.replace("\n", " "))
+        for title in re.findall(r'"([^"]+)"', text)
+    }
     assert named and named <= titles
 
 
@@ -116,7 +131,12 @@ def status_members():
 def test_members_of_status_exist():
     source = (chart.ROOT / "src" / "status.rs").read_text()
     fields = set(re.findall(r"^\s+(?:pub )?([a-z_]+): ", source, re.MULTILINE)) | {"state"}
-    named = {name for path in status_members() if not path.startswith(("endpoint.url", "endpoint.api", "endpoint.requests")) for name in path.split(".")}
+    named = {
+        name
+        for path in status_members()
+        if not path.startswith(("endpoint.url", "endpoint.api", "endpoint.requests"))
+        for name in path.split(".")
+    }
     assert {"last_failure", "because", "held"} <= named and named <= fields
 
 
