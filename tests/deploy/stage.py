@@ -48,7 +48,10 @@ class Stage:
             self.stack = stack
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, error, *_):
+        if error:
+            for log in sorted(self.directory.glob("*.log")):
+                print(f"--- {log.name}", *log.read_text().splitlines()[-15:], sep="\n")
         self.stack.close()
 
     def start_worker(self, number):
