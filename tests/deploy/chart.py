@@ -89,3 +89,21 @@ def nested(path, value):
 
 # The least that can be installed.
 LEAST = {"amqp": {"existingSecret": "rabbitmq"}, "token": {"existingSecret": "token"}}
+
+
+def refuses(values, chart=CHART):
+    """Whether schema or chart refuse these values."""
+    try:
+        texts(values, chart=chart)
+    except Refused:
+        return True
+    return False
+
+
+def schema_refuses(values, chart=CHART):
+    """Whether the schema alone does."""
+    try:
+        load(chart).validate_schema(values)
+    except helm.HelmError:
+        return True
+    return False

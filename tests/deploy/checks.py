@@ -1,13 +1,12 @@
-"""What holds for the chart: each check takes the chart's folder and returns what is wrong with it, in words.
+"""What holds for the objects that the chart renders.
 
-They are functions of a folder so that test_bites.py can show that each of them finds the fault it is there for.
+A check takes the chart's folder and returns what is wrong with it, in words; so test_bites.py can show that each
+of them finds the faults that it is there for.
 """
 
-import functools
 import json
 import re
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 
@@ -16,20 +15,8 @@ import yaml
 
 import kinds
 import pod_security
-import worker
-from chart import LEAST, ROOT, Refused, cases, load, merged, nested, objects, one, render, texts
+from chart import LEAST, Refused, cases, merged, nested, objects, one, refuses, render, texts
 
-# What the chart sets itself, from other values.
-OWNED = re.compile(r"amqp\.urls(_file)?|amqp\.tls\..*|endpoint\.token(_file)?|admin\.listen|log\.format")
-# Parts of Kubernetes' objects, or maps of the user's own: any key is taken.
-OPEN = {
-    *("commonLabels", "commonAnnotations", "deploymentAnnotations", "podAnnotations", "podLabels", "nodeSelector"),
-    *("updateStrategy", "resources", "podSecurityContext", "securityContext", "affinity", "global"),
-    *("keda.behavior", "keda.fallback", "keda.annotations", "serviceAccount.annotations", "service.annotations"),
-    *("podMonitor.labels", "podMonitor.annotations", "serviceMonitor.labels", "serviceMonitor.annotations"),
-    *("prometheusRule.labels", "prometheusRule.annotations", "prometheusRule.alertLabels", "prometheusRule.alertAnnotations"),
-    *("dashboard.labels", "dashboard.annotations"),
-}
 LABEL_MAX = NAME_MAX = 63
 
 
@@ -39,7 +26,7 @@ def cases_render(chart):
     for name, values in cases(chart).items():
         try:
             render(values, chart=chart)
-        except Refused as error:
+        except (Refused, yaml.YAMLError) as error:
             found.append(f"{name}: {error}")
     return found
 
@@ -56,15 +43,25 @@ def lint_is_silent(chart):
 
 def every_template_is_rendered(chart):
     """Each template renders something in some case of ci/."""
-    seen = {path for values in cases(chart).values() for path, found in render(values, chart=chart).items() if found}
+    seen = {
+        path
+        for values in cases(chart).values()
+        for path, found in render(values, chart=chart).items()
+        if found
+    }
     there = {path.relative_to(chart).as_posix() for path in (chart / "templates").rglob("*.yaml")}
     return [f"{path}: rendered by no case" for path in sorted(there - seen)]
 
 
 def kubernetes_takes_it(chart):
-    """All objects of all cases fit the API of every minor version that the chart promises, without unknown fields."""
+    """All objects fit the API of every minor version that the chart promises, and have no unknown fields."""
     core = [document for document in _distinct(chart) if kinds.is_core(document)]
-    return [fault for document in core for version in kinds.versions() for fault in kinds.core_faults(document, version)]
+    return [
+        fault
+        for document in core
+        for version in kinds.versions()
+        for fault in kinds.core_faults(document, version)
+    ]
 
 
 def operators_take_it(chart):
@@ -72,18 +69,14 @@ def operators_take_it(chart):
     return kinds.model_faults([document for document in _distinct(chart) if kinds.is_modelled(document)])
 
 
-def definitions_take_it(chart):
-    """Objects of operators fit the definitions in CRD_DIR."""
-    found = [document for document in _distinct(chart) if kinds.definition(document)]
-    return [fault for document in found for fault in kinds.definition_faults(document)]
-
-
 def pods_are_restricted(chart):
     """Every pod passes the Pod Security Standard "restricted", and has what goes beyond it."""
     found = []
     for name, values in cases(chart).items():
         for document in objects(values, chart=chart):
-            template = {"Pod": document, "Deployment": document.get("spec", {}).get("template")}.get(document["kind"])
+            template = {"Pod": document, "Deployment": document.get("spec", {}).get("template")}.get(
+                document["kind"]
+            )
             if not template:
                 continue
             faults = pod_security.faults(template["spec"], template["metadata"].get("annotations"))
@@ -114,7 +107,10 @@ def _beyond_restricted(spec):
 
 def objects_are_labelled_and_namespaced(chart):
     """The chart's own objects name their namespace, and carry the recommended labels and the common ones."""
-    common = {"commonLabels": {"example.com/common": "yes"}, "commonAnnotations": {"example.com/common": "too"}}
+    common = {
+        "commonLabels": {"example.com/common": "yes"},
+        "commonAnnotations": {"example.com/common": "too"},
+    }
     found = []
     for name, values in cases(chart).items():
         own = {**merged(values, common), "extraObjects": []}
@@ -136,12 +132,24 @@ def objects_are_labelled_and_namespaced(chart):
 def names_fit(chart):
     """Names and labels keep to their limits, however long the release's and the given ones are."""
     found = []
-    longs = [{}, {"nameOverride": "n" * 63}, {"fullnameOverride": "f" * 63}, {"fullnameOverride": "f" * 49 + "-" * 3 + "g"}]
+    longs = [
+        {},
+        {"nameOverride": "n" * 63},
+        {"fullnameOverride": "f" * 63},
+        {"fullnameOverride": "f" * 49 + "-" * 3 + "g"},
+    ]
     for name, values in cases(chart).items():
         for long in longs:
-            for document in objects({**values, **long, "extraObjects": []}, chart=chart, name="r" * 53):
+            try:
+                documents = objects({**values, **long, "extraObjects": []}, chart=chart, name="r" * 53)
+            except Refused as error:
+                found.append(f"{name}: {error}")
+                continue
+            for document in documents:
                 metadata = document["metadata"]
-                if len(metadata["name"]) > NAME_MAX or not re.fullmatch("[a-z]([-a-z0-9]*[a-z0-9])?", metadata["name"]):
+                if len(metadata["name"]) > NAME_MAX or not re.fullmatch(
+                    "[a-z]([-a-z0-9]*[a-z0-9])?", metadata["name"]
+                ):
                     found.append(f"{name}: {document['kind']}: name {metadata['name']}")
                 for label, value in metadata["labels"].items():
                     if not re.fullmatch("([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?", value):
@@ -150,37 +158,57 @@ def names_fit(chart):
 
 
 def texts_stay_texts(chart):
-    """Names that YAML would take for numbers, booleans or nothing arrive as they are, where Kubernetes wants strings."""
+    """Names that YAML would take for numbers, booleans or nothing arrive as the strings they are."""
     odd = {
         **{"fullnameOverride": "null", "nameOverride": "true", "priorityClassName": "1e3"},
         "amqp": {"existingSecret": "123", "existingSecretKey": "1.5"},
         "token": {"existingSecret": "0x10", "existingSecretKey": "no"},
         "serviceAccount": {"name": "1"},
-        "keda": {"enabled": True, "host": "http://a", "existingSecret": "12", "usernameKey": "1", "passwordKey": "2"},
+        "keda": {
+            "enabled": True,
+            "host": "http://a",
+            "existingSecret": "12",
+            "usernameKey": "1",
+            "passwordKey": "2",
+        },
         "image": {"tag": "1.0"},
         "podMonitor": {"enabled": True},
         "networkPolicy": {"enabled": True},
     }
     documents = objects(odd, chart=chart, name="123", namespace="456")
-    found = [fault for each in documents if kinds.is_core(each) for fault in kinds.core_faults(each, kinds.versions()[-1])]
+    found = [
+        fault
+        for each in documents
+        if kinds.is_core(each)
+        for fault in kinds.core_faults(each, kinds.versions()[-1])
+    ]
     found += [f"{each['kind']}: name" for each in documents if not isinstance(each["metadata"]["name"], str)]
     return found + kinds.model_faults([each for each in documents if kinds.is_modelled(each)])
 
 
 def releases_keep_apart(chart):
-    """Two releases in one namespace share no object, and neither selects the other's pods, nor a test's pod."""
+    """Two releases in one namespace share no object, and neither selects the other's pods, or a test's."""
     found = []
-    values = merged(cases(chart)["full"], {"keda": cases(chart)["keda"]["keda"], "extraObjects": []})
+    shared = cases(chart)["keda-shared"]
+    values = merged(
+        cases(chart)["full"], {"keda": shared["keda"], "config": shared["config"], "extraObjects": []}
+    )
     pairs = [("one", "two"), ("a", "a-deletion-worker-b"), ("deletion-worker", "deletion-worker-2")]
     for left, right in pairs:
         ours, theirs = (objects(values, chart=chart, name=name) for name in (left, right))
         shared = _identities(ours) & _identities(theirs)
         found += [f"{left} and {right} share {identity}" for identity in sorted(shared)]
-        labels = [one("Deployment", values, chart=chart, name=right)["spec"]["template"]["metadata"]["labels"]]
+        labels = [
+            one("Deployment", values, chart=chart, name=right)["spec"]["template"]["metadata"]["labels"]
+        ]
         labels += [pod["metadata"]["labels"] for pod in ours + theirs if pod["kind"] == "Pod"]
         for document in ours:
             for selector in _selectors(document):
-                found += [f"{left}: {document['kind']} selects {each}" for each in labels if selector.items() <= each.items()]
+                found += [
+                    f"{left}: {document['kind']} selects {each}"
+                    for each in labels
+                    if selector.items() <= each.items()
+                ]
     return found
 
 
@@ -209,16 +237,20 @@ def everything_selects_the_workers(chart):
             target = labels
             if document["kind"] == "ServiceMonitor":
                 target = next(each for each in documents if each["kind"] == "Service")["metadata"]["labels"]
-            found += [f"{name}: {document['kind']}: {each}" for each in _selectors(document) if not each.items() <= target.items()]
+            found += [
+                f"{name}: {document['kind']}: {each}"
+                for each in _selectors(document)
+                if not each.items() <= target.items()
+            ]
         for constraint in deployment["spec"]["template"]["spec"].get("topologySpreadConstraints", []):
-            if not constraint["labelSelector"]["matchLabels"].items() <= labels.items():
+            selector = constraint.get("labelSelector", {}).get("matchLabels", {})
+            if not selector or not selector.items() <= labels.items():
                 found.append(f"{name}: topologySpreadConstraints: {constraint}")
     return found
 
 
 def an_upgrade_keeps_selectors_and_pods(chart):
-    """A new version of the chart alone changes neither a selector, which can't be, nor the pods; a new configuration
-    restarts them."""
+    """A new version of the chart alone changes neither selectors nor pods; a new configuration does."""
     found = []
     with tempfile.TemporaryDirectory() as folder:
         newer = Path(folder) / "chart"
@@ -237,7 +269,9 @@ def an_upgrade_keeps_selectors_and_pods(chart):
         found.append("a changed configuration restarts nothing")
     if base["spec"]["selector"] == renamed["spec"]["selector"]:
         found.append("nameOverride is not in the selector")
-    versioned = one("Deployment", merged(LEAST, {"image": {"tag": "9.9.9"}, "commonLabels": {"a": "b"}}), chart=chart)
+    versioned = one(
+        "Deployment", merged(LEAST, {"image": {"tag": "9.9.9"}, "commonLabels": {"a": "b"}}), chart=chart
+    )
     if base["spec"]["selector"] != versioned["spec"]["selector"]:
         found.append("the selector changes with tag or labels")
     return found
@@ -247,7 +281,10 @@ def it_renders_the_same_everywhere(chart):
     """Rendering asks no cluster, clock or dice, so that Argo CD and Flux see what Helm does."""
     found = []
     for path in (chart / "templates").rglob("*.*"):
-        for word in re.findall(r"\.Capabilities|\blookup\b|\bnow\b|\brand\w+|\bgen[A-Z]\w+|\bhtpasswd\b|\buuidv4\b", path.read_text()):
+        for word in re.findall(
+            r"\.Capabilities|\blookup\b|\bnow\b|\brand\w+|\bgen[A-Z]\w+|\bhtpasswd\b|\buuidv4\b",
+            path.read_text(),
+        ):
             found.append(f"{path.name}: {word}")
     for name, values in cases(chart).items():
         first, second = texts(values, chart=chart), texts(values, chart=chart, is_upgrade=True, revision=7)
@@ -269,238 +306,26 @@ def replicas_are_left_to_autoscalers(chart):
 def the_grace_is_derived(chart):
     """Kubernetes waits 15 s longer than the worker's own grace, however that is written."""
     found = []
-    graces = {"0s": 15, "25s": 40, "1m30s": 105, "2 min 1 sec": 136, "1h": 3615, "1500ms": 17, "0.5m": 45, "1ms": 16}
+    graces = {
+        "0s": 15,
+        "25s": 40,
+        "1m30s": 105,
+        "2 min 1 sec": 136,
+        "1h": 3615,
+        "1500ms": 17,
+        "0.5m": 45,
+        "1ms": 16,
+    }
     for grace, seconds in graces.items():
         values = merged(LEAST, nested("config.shutdown.grace", grace))
-        got = one("Deployment", values, chart=chart)["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+        got = one("Deployment", values, chart=chart)["spec"]["template"]["spec"][
+            "terminationGracePeriodSeconds"
+        ]
         if got != seconds:
             found.append(f"{grace}: {got} s, not {seconds}")
-        if not _refuses(merged(values, {"terminationGracePeriodSeconds": seconds - 1}), chart):
+        if not refuses(merged(values, {"terminationGracePeriodSeconds": seconds - 1}), chart):
             found.append(f"{grace}: {seconds - 1} s are accepted")
     return found
-
-
-def unknown_keys_are_refused(chart):
-    """The schema is closed wherever the keys are the chart's, open where they are Kubernetes', and knows every key."""
-    found = []
-    defaults = yaml.safe_load((chart / "values.yaml").read_text())
-    for path in ["", *_maps(defaults), "global"]:
-        values = nested(f"{path}.unknownKey".lstrip("."), "x")
-        is_open = path in OPEN or any(path.startswith(each + ".") for each in OPEN)
-        if _schema_refuses(merged(LEAST, values), chart) == is_open:
-            found.append(f"{path or 'the root'}: an unknown key is {'refused' if is_open else 'taken'}")
-    schema = json.loads((chart / "values.schema.json").read_text())
-    top = set(schema["properties"]) - {"global", "enabled"}
-    found += [f"{key}: only in the schema or only in values.yaml" for key in sorted(top ^ set(defaults))]
-    return found
-
-
-def _maps(values, prefix=""):
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield prefix + key
-            yield from _maps(value, f"{prefix}{key}.")
-
-
-def _flat(values, prefix=""):
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
-
-
-def keys_and_defaults_are_the_workers(chart):
-    """`config` lists each of the worker's keys with its default; what depends on the API, or isn't set, is null."""
-    listed = dict(_flat(yaml.safe_load((chart / "values.yaml").read_text())["config"]))
-    with tempfile.TemporaryDirectory() as folder:
-        known, other = (worker.defaults(folder, api) for api in ("v1.0", "v1.2"))
-    found = [f"{key}: the worker has no such key" for key in sorted(listed.keys() - known.keys())]
-    for key, default in known.items():
-        if OWNED.fullmatch(key):
-            found += [f"{key}: is set by the chart, but listed"] * (key in listed)
-            continue
-        is_derived = default != other[key] and key != "endpoint.api"
-        expected = None if is_derived else default
-        if key not in listed:
-            found.append(f"{key}: not in values.yaml")
-        elif listed[key] != expected or isinstance(listed[key], bool) != isinstance(expected, bool):
-            found.append(f"{key}: {listed[key]!r}, not {expected!r}")
-    return found
-
-
-def ranges_are_the_workers(chart):
-    """Chart and worker agree on what each key may be, at the edges and across types."""
-    found = []
-    with tempfile.TemporaryDirectory() as folder:
-        for key, allowed in worker.allowed().items():
-            if OWNED.fullmatch(key):
-                continue
-            for value in worker.probes(key, allowed):
-                taken, works = not _refuses(_probe(key, value), chart), _worker_takes(key, json.dumps(value), folder)
-                if taken != works:
-                    found.append(f"{key}={value!r}: {'taken' if taken else 'refused'}, but not so by the worker")
-    return found
-
-
-def _probe(key, value):
-    """Values in which a key is tried, all else being right for it."""
-    api = nested("config.endpoint.api", "v1.2") if key == "endpoint.namespace" else {}
-    dry = {"token": {"existingSecret": ""}} if key == "worker.dry_run" and value is True else {}
-    return merged(LEAST, api, dry, nested(f"config.{key}", value))
-
-
-@functools.cache
-def _worker_takes(key, value, folder):
-    return worker.accepts(key, json.loads(value), folder)
-
-
-def the_worker_takes_the_configuration(chart):
-    """The real worker accepts what each case renders, its secrets in place, and finds nothing doubtful in it."""
-    found = []
-    for name, values in cases(chart).items():
-        with tempfile.TemporaryDirectory() as folder:
-            toml = one("ConfigMap", values, chart=chart)["data"]["config.toml"]
-            pod = one("Deployment", values, chart=chart)["spec"]["template"]["spec"]
-            _place_secrets(pod, Path(folder))
-            code, said, complaint = worker.check_config(toml.replace(worker.MOUNT, f"{folder}/"), folder)
-        unmounted = {path for path in re.findall(rf"{worker.MOUNT}[\w./-]+", toml) if not _is_mounted(path, pod)}
-        found += [f"{name}: {path} is not mounted" for path in sorted(unmounted)]
-        found += [f"{name}: {line}" for line in complaint.splitlines() if code or not _is_expected(name, line)]
-        if code == 0 and f"{int(values.get('metrics', {}).get('port', 9090))}\"" not in said.partition("[admin]")[2]:
-            found.append(f"{name}: listens elsewhere")
-    return found
-
-
-def _is_expected(case, warning):
-    """The trial talks to a mock in the clear."""
-    return case == "trial" and "the token travels unencrypted" in warning
-
-
-def _is_mounted(path, pod):
-    mounts = {mount["mountPath"]: mount["name"] for mount in pod["containers"][0]["volumeMounts"]}
-    folder, _, file = path.rpartition("/")
-    volume = next((each for each in pod["volumes"] if each["name"] == mounts.get(folder)), {})
-    return file in [item["path"] for item in volume.get("secret", {}).get("items", [])]
-
-
-def _place_secrets(pod, folder):
-    """Makes the files that the pod's Secrets would be mounted as."""
-    certificate, key = _certificate()
-    contents = {"urls": "amqps://user:password@rabbitmq:5671/%2f\n", "token": "a token\n"}
-    contents |= {"ca.crt": certificate, "tls.crt": certificate, "tls.key": key}
-    for volume in pod["volumes"]:
-        for item in volume.get("secret", {}).get("items", []):
-            file = folder / volume["name"] / item["path"]
-            file.parent.mkdir(exist_ok=True)
-            file.write_text(contents[item["path"]])
-
-
-@functools.cache
-def _certificate():
-    with tempfile.TemporaryDirectory() as folder:
-        command = ["openssl", "req", "-x509", "-newkey", "ed25519", "-nodes", "-subj", "/CN=client"]
-        subprocess.run([*command, "-keyout", "key", "-out", "crt"], cwd=folder, check=True, capture_output=True)
-        return (Path(folder) / "crt").read_text(), (Path(folder) / "key").read_text()
-
-
-def the_package_is_complete(chart):
-    """`helm package` leaves out nothing but the cases, and what is unpacked renders the same."""
-    found = []
-    with tempfile.TemporaryDirectory() as folder:
-        archive = helm.package(str(chart), destination=folder)
-        loaded = load(archive)
-        packed = {file["name"] for file in loaded.templates} | {file["name"] for file in loaded.files}
-        there = {path.relative_to(chart).as_posix() for path in chart.rglob("*") if path.is_file()}
-        apart = {"Chart.yaml", "values.yaml", "values.schema.json"}
-        expected = {path for path in there - apart if not path.startswith("ci/")}
-        found += [f"{path}: not packaged" for path in sorted(expected - packed)]
-        found += [f"{path}: packaged" for path in sorted(packed - expected)]
-        if loaded.schema is None or loaded.values != load(chart).values:
-            found.append("values or schema are not packaged")
-        for name, values in cases(chart).items():
-            if texts(values, chart=archive) != texts(values, chart=chart):
-                found.append(f"{name}: the package renders something else")
-    return found
-
-
-def the_readme_is_generated(chart):
-    """The tables of the chart's README are those that readme-generator makes of values.yaml."""
-    with tempfile.TemporaryDirectory() as folder:
-        readme = Path(folder) / "README.md"
-        shutil.copy(chart / "README.md", readme)
-        ran = generate_readme(chart, readme)
-        if ran.returncode:
-            return [line for line in ran.stderr.splitlines() if "ERROR" in line] or [ran.stderr]
-        if readme.read_text() != (chart / "README.md").read_text():
-            return ["README.md is out of date: UPDATE_DOCS=1 make test-deploy"]
-    return []
-
-
-def generate_readme(chart, readme):
-    """Writes the tables into `readme`."""
-    command = [kinds.NODE / "node_modules/.bin/readme-generator", "-v", chart / "values.yaml", "-r", readme]
-    return subprocess.run(command, capture_output=True, text=True)
-
-
-def it_works_as_a_subchart(chart):
-    """A chart that depends on this one can switch it by `enabled`, name a registry for all, and leave out or null what it will."""
-    found = []
-    with tempfile.TemporaryDirectory() as folder:
-        parent = Path(folder) / "parent"
-        shutil.copytree(chart, parent / "charts" / "deletion-worker")
-        dependency = {"name": "deletion-worker", "version": "*", "condition": "deletion-worker.enabled"}
-        metadata = {"apiVersion": "v2", "name": "parent", "version": "1.0.0", "dependencies": [dependency]}
-        (parent / "Chart.yaml").write_text(yaml.safe_dump(metadata))
-        values = {"global": {"imageRegistry": "r.example.com"}, "deletion-worker": {**LEAST, "enabled": True}}
-        try:
-            image = one("Deployment", values, chart=parent)["spec"]["template"]["spec"]["containers"][0]["image"]
-            if not image.startswith("r.example.com/"):
-                found.append(f"global.imageRegistry: {image}")
-            off = objects({"deletion-worker": {"enabled": False}}, chart=parent)
-            found += [f"enabled=false: {each['kind']} is rendered" for each in off]
-        except Refused as error:
-            found.append(str(error))
-    return found
-
-
-def the_metadata_is_true(chart):
-    """Chart.yaml says of version, licence and image what Cargo.toml and the templates do."""
-    metadata = yaml.safe_load((chart / "Chart.yaml").read_text())
-    cargo = (ROOT / "Cargo.toml").read_text()
-    found = []
-    for key in ("version", "appVersion"):
-        if f'\nversion = "{metadata[key]}"\n' not in cargo:
-            found.append(f"{key}: {metadata[key]} is not the worker's version")
-    annotations = metadata["annotations"]
-    if f'\nlicense = "{annotations["artifacthub.io/license"]}"\n' not in cargo:
-        found.append("annotations: another licence")
-    image = one("Deployment", LEAST, chart=chart)["spec"]["template"]["spec"]["containers"][0]["image"]
-    if [each["image"] for each in yaml.safe_load(annotations["artifacthub.io/images"])] != [image]:
-        found.append(f"annotations: the image is {image}")
-    for change in yaml.safe_load(annotations["artifacthub.io/changes"]):
-        if change["kind"] not in ("added", "changed", "deprecated", "removed", "fixed", "security"):
-            found.append(f"annotations: a change of the kind {change['kind']}")
-    oldest = ">={}.{}.0-0".format(*kinds.OLDEST)
-    if metadata["kubeVersion"] != oldest:
-        found.append(f"kubeVersion: is not {oldest}, from which on it is checked")
-    return found
-
-
-def _refuses(values, chart):
-    try:
-        texts(values, chart=chart)
-    except Refused:
-        return True
-    return False
-
-
-def _schema_refuses(values, chart):
-    try:
-        load(chart).validate_schema(values)
-    except helm.HelmError:
-        return True
-    return False
 
 
 def _distinct(chart):
@@ -528,12 +353,4 @@ CHECKS = [
     it_renders_the_same_everywhere,
     replicas_are_left_to_autoscalers,
     the_grace_is_derived,
-    unknown_keys_are_refused,
-    keys_and_defaults_are_the_workers,
-    ranges_are_the_workers,
-    the_worker_takes_the_configuration,
-    the_package_is_complete,
-    the_readme_is_generated,
-    it_works_as_a_subchart,
-    the_metadata_is_true,
 ]

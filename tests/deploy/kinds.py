@@ -60,7 +60,18 @@ def definition(document):
 def definition_faults(document):
     """What the operator's definition refuses or doesn't know."""
     validator = jsonschema.Draft202012Validator(definition(document))
-    return [f"{_shown(document)}: {error.json_path}: {error.message}" for error in validator.iter_errors(document)]
+    return [
+        f"{_shown(document)}: {error.json_path}: {error.message}" for error in validator.iter_errors(document)
+    ]
+
+
+def scaler(kind):
+    """KEDA's description of a trigger's parameters, if the folder CRD_DIR has it: {name: parameter}."""
+    file = Path(os.environ.get("CRD_DIR", "")) / "keda-scalers-schema.json"
+    if not file.is_file():
+        return None
+    (found,) = (each for each in json.loads(file.read_text())["scalers"] if each["type"] == kind)
+    return {parameter["name"]: parameter for parameter in found["parameters"]}
 
 
 def is_modelled(document):
@@ -69,7 +80,7 @@ def is_modelled(document):
 
 
 def model_faults(documents):
-    """What the published types refuse or don't know: objects are written as TypeScript, which has no others."""
+    """What the published types refuse or don't know: TypeScript is told that the objects are of them."""
     lines = []
     for index, document in enumerate(documents):
         package, kind = MODELS[document["apiVersion"], document["kind"]], document["kind"]
@@ -79,7 +90,14 @@ def model_faults(documents):
     folder = Path(tempfile.mkdtemp(prefix="models-", dir=NODE))
     try:
         (folder / "objects.ts").write_text("\n".join(lines) + "\n")
-        command = [NODE / "node_modules/.bin/tsc", "--noEmit", "--strict", "--skipLibCheck", "--module", "nodenext"]
+        command = [
+            NODE / "node_modules/.bin/tsc",
+            "--noEmit",
+            "--strict",
+            "--skipLibCheck",
+            "--module",
+            "nodenext",
+        ]
         ran = subprocess.run([*command, "objects.ts"], cwd=folder, capture_output=True, text=True)
     finally:
         shutil.rmtree(folder)

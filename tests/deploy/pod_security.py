@@ -1,6 +1,15 @@
 """The Pod Security Standard, profile "restricted" with all of "baseline", as Kubernetes documents it."""
 
-VOLUMES = {"configMap", "csi", "downwardAPI", "emptyDir", "ephemeral", "persistentVolumeClaim", "projected", "secret"}
+VOLUMES = {
+    "configMap",
+    "csi",
+    "downwardAPI",
+    "emptyDir",
+    "ephemeral",
+    "persistentVolumeClaim",
+    "projected",
+    "secret",
+}
 SYSCTLS = {
     "kernel.shm_rmid_forced",
     "net.ipv4.ip_local_port_range",
@@ -39,9 +48,9 @@ def _of_pod(spec, pod, annotations):
         if sysctl["name"] not in SYSCTLS:
             yield f"sysctl {sysctl['name']}"
     for key, value in annotations.items():
-        if key.startswith("container.apparmor.security.beta.kubernetes.io/"):
-            if value != "runtime/default" and not value.startswith("localhost/"):
-                yield f"annotation {key}"
+        is_apparmor = key.startswith("container.apparmor.security.beta.kubernetes.io/")
+        if is_apparmor and value != "runtime/default" and not value.startswith("localhost/"):
+            yield f"annotation {key}"
     yield from _of_both(pod)
 
 

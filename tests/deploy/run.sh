@@ -32,4 +32,4 @@ fi
 cargo build --locked
 export PATH="$PWD/$venv/bin:$PATH:$PWD/target/deploy/prometheus/usr/bin" PYTHONDONTWRITEBYTECODE=1
 export DELETION_WORKER_BINARY="${CARGO_TARGET_DIR:-$PWD/target}/debug/deletion-worker"
-exec python -m pytest -p no:cacheprovider tests/deploy "$@"
+exec python -m pytest -rs -p no:cacheprovider tests/deploy "$@"

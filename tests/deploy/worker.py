@@ -24,7 +24,7 @@ def check_config(toml, folder, *flags):
 
 
 def accepts(key, value, folder):
-    """Whether the worker takes `value` for `key`, all else being default but a token, and what a namespace needs."""
+    """Whether the worker takes `value` for `key`, with a token, and the API that a namespace needs."""
     section, _, name = key.rpartition(".")
     lines = {"endpoint": {"token": "a token"}}
     if key == "endpoint.namespace":
@@ -57,7 +57,9 @@ def defaults(folder, api):
 
 def allowed():
     """{key: what may be written}, from the README's table, which the worker's own tests keep true."""
-    rows = re.findall(r"^\| `(\w+(?:\.\w+)+)` \| .*? \| (.*?) \| [^|]*\|$", (ROOT / "README.md").read_text(), re.M)
+    rows = re.findall(
+        r"^\| `(\w+(?:\.\w+)+)` \| .*? \| (.*?) \| [^|]*\|$", (ROOT / "README.md").read_text(), re.M
+    )
     return dict(rows)
 
 
@@ -67,10 +69,34 @@ def probes(key, allowed):
     if span := re.fullmatch(r'`"(\d+)(ms|s|m|h)"` to `"(\d+)(ms|s|m|h)"`', allowed):
         low, high = int(span[1]) * UNITS[span[2]], int(span[3]) * UNITS[span[4]]
         edges = [f"{ms}ms" for ms in (low - 1, low, low + 1, high - 1, high, high + 1) if ms >= 0]
-        return edges + ["", "x", "1", 1, "2.5s", "0.5m", "1.5ms", "1m30s", "2 min 1 sec", "1 hour", "999s", "1h1ms", "-1s"]
+        return edges + [
+            "",
+            "x",
+            "1",
+            1,
+            "2.5s",
+            "0.5m",
+            "1.5ms",
+            "1m30s",
+            "2 min 1 sec",
+            "1 hour",
+            "999s",
+            "1h1ms",
+            "-1s",
+        ]
     if size := re.fullmatch(r"(\d+) to (\d+) bytes", allowed):
         high = int(size[2])
-        return ["", "x", "x" * high, "x" * (high + 1), "ä" * (high // 2), "ä" * (high // 2 + 1), "a\tb", 'a"\\<&>', 1]
+        return [
+            "",
+            "x",
+            "x" * high,
+            "x" * (high + 1),
+            "ä" * (high // 2),
+            "ä" * (high // 2 + 1),
+            "a\tb",
+            'a"\\<&>',
+            1,
+        ]
     if size := re.fullmatch(r"(\d+) to (\d+) characters, no white space", allowed):
         return ["", "x", "x" * int(size[2]), "x" * (int(size[2]) + 1), "a b", 1]
     if numbers := re.fullmatch(rf'(?:`"auto"`, or |0, or )?{number} to {number}', allowed):
@@ -83,7 +109,18 @@ def probes(key, allowed):
         return [*re.findall(r'"([^"]+)"', allowed), "", "x", 1]
     if "no code documented as a failure" in allowed:
         failures = ["0001", "0409", "413", "500"]
-        return [["0000"], ["0000", "200"], [], ["a b"], ["x" * 32], ["x" * 33], [""], "0000", [0], *([each] for each in failures)]
+        return [
+            ["0000"],
+            ["0000", "200"],
+            [],
+            ["a b"],
+            ["x" * 32],
+            ["x" * 33],
+            [""],
+            "0000",
+            [0],
+            *([each] for each in failures),
+        ]
     if allowed.startswith("`http://`"):
         good = ["http://a/", "https://a.b:1/c/d", "https://a", "http://[::1]:8080/x"]
         return good + ["", "a", "ftp://a/", "http://u:p@a/", "http://a/?q=1", "http://a/#f", "http://", 1]

@@ -21,6 +21,11 @@ tolerations:
 {{- end }}
 {{- end -}}
 
+{{/* Not empty if `helm test` has somebody to ask: behind a Service that has pods. */}}
+{{- define "deletion-worker.isTestable" -}}
+{{- if and .Values.service.enabled (not (and .Values.keda.enabled (eq (int .Values.keda.minReplicaCount) 0))) }}true{{ end -}}
+{{- end -}}
+
 {{/* What their containers have in common. */}}
 {{- define "deletion-worker.container" -}}
 image: {{ include "deletion-worker.image" . | quote }}
