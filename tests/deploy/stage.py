@@ -44,8 +44,7 @@ class Stage:
                 self.start_worker(number)
             self.prometheus = f"127.0.0.1:{free_port()}"
             self._prometheus(broker_metrics)
-            stack.pop_all()
-            self.stack = stack
+            self.stack = stack.pop_all()
         return self
 
     def __exit__(self, error, *_):
@@ -104,10 +103,10 @@ class Stage:
         return answer["data"]
 
     def wait_until_scraped(self):
-        """Waits until Prometheus has seen what has happened until now."""
+        """Waits until Prometheus has seen what has happened until now: at two workers, and at RabbitMQ's two queues."""
         everybody = "{__name__=~'deletion_worker_build_info|rabbitmq_detailed_queue_consumers'}"
         fresh = f"count(timestamp({everybody}) > {time.time():f})"
-        wait_for("Prometheus has scraped everybody", lambda: self._value(fresh) >= 3)
+        wait_for("Prometheus has scraped everybody", lambda: self._value(fresh) == 4)
 
     def _value(self, expression):
         result = self.ask("query", query=expression)["result"]
