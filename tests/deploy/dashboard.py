@@ -12,7 +12,10 @@ from grafana_foundation_sdk.models.dashboard import Dashboard
 import chart
 
 FILE = chart.CHART / "files" / "dashboards" / "deletion-worker.json"
+README = chart.ROOT / "README.md"
 GRID = 24
+# Labels that Prometheus adds, or a histogram has.
+ADDED = {"namespace", "job", "instance", "le"}
 # What Grafana's Prometheus data source reads of an annotation; the types leave that to the data source.
 OF_THE_DATA_SOURCE = {"titleFormat", "textFormat", "useValueForTime"}
 # Variables as they are when everything is selected, and as Grafana fills them for a short range.
@@ -51,9 +54,18 @@ def read():
 
 def metrics():
     """{name: kind} of the README's table, which tests/docs.rs holds against the code."""
-    rows = re.findall(r"^\| `(deletion_worker_\w+)` \| (\w+) \|", (chart.ROOT / "README.md").read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| `(deletion_worker_\w+)` \| (\w+) \|", README.read_text(), re.MULTILINE)
     assert len(rows) > 20
     return dict(rows)
+
+
+def labels():
+    """{series: (its label, the values it can have)} of the README's table; series without a label aren't in it."""
+    rows = re.findall(
+        r"^\| `(deletion_worker_\w+)` \| .* `(\w+)`: ((?:`[^`]+`(?:, )?)+)\. \|$", README.read_text(), re.MULTILINE
+    )
+    assert len(rows) > 5
+    return {name: (label, set(re.findall(r"`([^`]+)`", values))) for name, label, values in rows}
 
 
 def known():
@@ -107,6 +119,26 @@ def series(expression):
 
     promql_parser.walk(promql_parser.parse(expression), visit)
     return names
+
+
+def strange_labels(expression):
+    """Labels that an expression asks the worker's series for, and that these don't have."""
+    found, known_labels = [], labels()
+
+    def visit(node):
+        if isinstance(node, promql_parser.VectorSelector) and (node.name or "").startswith("deletion_worker_"):
+            label, values = known_labels.get(node.name, (None, set()))
+            for matcher in node.matchers.matchers:
+                if matcher.name in ADDED:
+                    continue
+                if matcher.name != label:
+                    found.append(f"{node.name} has no {matcher.name}")
+                elif label != "version":
+                    found.extend(f"{label} is never {value}" for value in set(matcher.value.split("|")) - values)
+        return True
+
+    promql_parser.walk(promql_parser.parse(expression), visit)
+    return found
 
 
 def faults(dashboard):
@@ -191,6 +223,7 @@ def of_queries(dashboard):
             yield f"{where}: {error}"
             continue
         yield from (f"{where}: there is no {name}" for name in sorted(asked - names))
+        yield from (f"{where}: {strange}" for strange in strange_labels(expression))
     for panel in panels(dashboard):
         for target in panel["targets"]:
             where, expression = f"{panel['title']}/{target['refId']}", target["expr"]

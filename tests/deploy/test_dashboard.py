@@ -57,6 +57,14 @@ FAULTS = {
         expression("Queues (from RabbitMQ)", "messages_ready", "messages_here"),
         "there is no rabbitmq_",
     ),
+    "a label's value misspelt": (
+        expression("Endpoint state", 'state="open"', 'state="opened"'),
+        "state is never opened",
+    ),
+    "a label that isn't there": (
+        expression("Endpoint state", 'state="open"', 'status="open"'),
+        "deletion_worker_endpoint_state has no status",
+    ),
     "a parenthesis lost": (expression("Deleted", "])", "]"), "Deleted/A: "),
     "an unknown function": (expression("Deleted", "rate(", "ratio("), "Deleted/A: "),
     "an aggregation misspelt": (expression("Verdict", "max(", "maxi("), "Verdict/A: "),
@@ -96,6 +104,15 @@ FAULTS = {
         "there is no process_start_seconds",
     ),
 }
+# Queries that only the real worker can tell to be wrong.
+WRONG = [
+    'sum(rate(deletion_worker_messages_settled_total{outcome="done"}[5s]))',
+    'max(deletion_worker_endpoint_state{status="open"})',
+    "histogram_quantile(0.5, sum by (bucket) (rate(deletion_worker_batch_ids_bucket[5s])))",
+    "sum(rate(deletion_worker_batch_ids[5s]))",
+    'process_open_fds{job="worker"}',
+    "rabbitmq_detailed_queue_ready_messages",
+]
 # Metrics that neither dashboard nor alerts use, and why.
 UNUSED = {}
 
@@ -117,6 +134,7 @@ def test_metrics_of_code_dashboard_and_alerts_agree():
     asked = {name: dashboard.series(rule["expr"]) for name, rule in rules.items()}
     for alert, names in asked.items():
         assert names <= dashboard.known(), f"{alert} asks for what isn't there"
+        assert dashboard.strange_labels(rules[alert]["expr"]) == []
     shown = {name for _, text in dashboard.queries(dashboard.read()) for name in dashboard.series(text)}
     used = {re.sub(r"_(bucket|sum|count)$", "", name) for name in shown.union(*asked.values())}
     assert dashboard.metrics().keys() - used == UNUSED.keys()
@@ -186,6 +204,7 @@ def test_the_real_worker_answers_every_query():
         stage.wait_until_scraped()
         silent = [where for where, text in of_panels() if not has_data(stage, text, time.time() - begin)]
         assert not silent, f"no data: {silent}"
+        assert [text for text in WRONG if has_data(stage, text, time.time() - begin)] == []
         assert series_of_variables(stage) == {
             "job": ["deletion-worker"],
             "instance": sorted(stage.workers),
