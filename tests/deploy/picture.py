@@ -104,8 +104,8 @@ def draw(stage, begin, end, path):
     for panel in shown:
         place(figure, sheet, bottom, panel, stage, begin, end)
     figure.savefig(path, facecolor=BACK)
-    # A palette is plenty, and half the size.
-    Image.open(path).convert("RGB").quantize(255).save(path, optimize=True)
+    # Without the transparency that nobody sees, and with rare colours as they are.
+    Image.open(path).convert("RGB").save(path, optimize=True)
 
 
 def place(figure, sheet, bottom, panel, stage, begin, end):
