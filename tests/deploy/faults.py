@@ -584,7 +584,13 @@ FAULTS = [
         agreement.the_worker_takes_the_configuration,
         "another port",
         "listens elsewhere",
-        replace(CONFIG, r"(metrics.address) \(int .Values.metrics.port\)", r"\1 9091"),
+        replace(DEPLOYMENT, r"(metrics.address) \(int .Values.metrics.port\)", r"\1 9091"),
+    ),
+    Fault(
+        agreement.the_worker_takes_the_configuration,
+        "the image's own port",
+        "listens elsewhere",
+        replace(DEPLOYMENT, r"DELETION_WORKER__ADMIN__LISTEN", "SOMETHING_ELSE"),
     ),
     Fault(
         shipping.the_examples_work,

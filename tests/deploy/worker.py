@@ -14,12 +14,12 @@ MOUNT = "/etc/deletion-worker/"
 UNITS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
 
 
-def check_config(toml, folder, *flags):
+def check_config(toml, folder, *flags, env=None):
     """Has the worker read `toml`; returns its exit code, what it printed, and what it complained of."""
     file = Path(folder) / "config.toml"
     file.write_text(toml)
     command = [BINARY, "check-config", "--config", str(file), *flags]
-    ran = subprocess.run(command, capture_output=True, text=True, env={})
+    ran = subprocess.run(command, capture_output=True, text=True, env=env or {})
     return ran.returncode, ran.stdout, ran.stderr
 
 

@@ -9,7 +9,6 @@ JSON's strings, numbers, booleans and lists of them are TOML's too.
 {{- $_ := set $config.endpoint "token_file" "/etc/deletion-worker/token/token" -}}
 {{- end -}}
 {{- $_ := set $config.log "format" "json" -}}
-{{- $_ := set $config "admin" (dict "listen" (printf (ternary "[%s]:%d" "%s:%d" (contains ":" .Values.metrics.address)) .Values.metrics.address (int .Values.metrics.port))) -}}
 {{- $tls := dict -}}
 {{- if .Values.amqp.tls.ca.existingSecret -}}
 {{- $_ := set $tls "ca_file" "/etc/deletion-worker/ca/ca.crt" -}}
