@@ -120,7 +120,7 @@ def the_worker_takes_the_configuration(chart):
         with tempfile.TemporaryDirectory() as folder:
             toml = one("ConfigMap", values, chart=chart)["data"]["config.toml"]
             pod = one("Deployment", values, chart=chart)["spec"]["template"]["spec"]
-            _place_secrets(pod, Path(folder))
+            place_secrets(pod, Path(folder))
             here = toml.replace(worker.MOUNT, f"{folder}/")
             code, said, complaint = worker.check_config(here, folder, env=_environment(pod))
         unmounted = {
@@ -156,10 +156,10 @@ def _is_mounted(path, pod):
     return file in [item["path"] for item in volume.get("secret", {}).get("items", [])]
 
 
-def _place_secrets(pod, folder):
-    """Makes the files that the pod's Secrets would be mounted as."""
+def place_secrets(pod, folder):
+    """Makes the files that the pod's Secrets would be mounted as; the broker's URL leads nowhere."""
     certificate, key = _certificate()
-    contents = {"urls": "amqps://user:password@rabbitmq:5671/%2f\n", "token": "a token\n"}
+    contents = {"urls": "amqps://user:password@localhost:1/%2f\n", "token": "a token\n"}
     contents |= {"ca.crt": certificate, "tls.crt": certificate, "tls.key": key}
     for volume in pod["volumes"]:
         for item in volume.get("secret", {}).get("items", []):

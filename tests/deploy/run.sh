@@ -20,9 +20,12 @@ if ! cmp -s tests/deploy/requirements.txt "$venv/installed.txt"; then
     cp tests/deploy/requirements.txt "$venv/installed.txt"
 fi
 
+for command in npm openssl; do
+    command -v "$command" >/dev/null || { echo "error: $command is missing" >&2; exit 1; }
+done
+
 node=target/deploy/node
 if ! cmp -s tests/deploy/package-lock.json "$node/installed.json"; then
-    command -v npm >/dev/null || { echo "error: npm is missing" >&2; exit 1; }
     mkdir -p "$node"
     cp tests/deploy/package.json tests/deploy/package-lock.json "$node"
     npm ci --prefix "$node" --ignore-scripts --no-audit --no-fund --loglevel=error

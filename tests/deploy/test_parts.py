@@ -1,15 +1,21 @@
 """What single parts of the chart say, and how they fit the worker."""
 
 import base64
+import http.client
+import json
 import re
+import signal
+import socket
 import subprocess
 import threading
+import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 import yaml
 
 import worker
+from agreement import place_secrets
 from chart import CHART, LEAST, cases, merged, nested, notes, objects, one
 
 CASES = cases()
@@ -213,6 +219,51 @@ def test_the_test_pod_asks_the_service_whether_a_worker_is_ready(status, code):
             thread.join()
     assert ran.returncode == code, ran.stderr
     assert paths == (["/readyz"] if status else [])
+
+
+def test_the_container_runs_answers_its_probes_and_drains(tmp_path):
+    """Runs what the pod would, its files in a folder, on loopback; that there is no broker is no fault."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    values = merged(LEAST, {"metrics": {"port": port}})
+    (container,) = pod(values)["containers"]
+    place_secrets(pod(values), tmp_path)
+    (tmp_path / "config").mkdir()
+    toml = one("ConfigMap", values)["data"]["config.toml"].replace(worker.MOUNT, f"{tmp_path}/")
+    (tmp_path / "config" / "config.toml").write_text(toml)
+    variables = {each["name"]: each["value"] for each in container["env"]}
+    local = {worker.MOUNT: f"{tmp_path}/", "0.0.0.0": "127.0.0.1"}
+    for old, new in local.items():
+        variables = {name: value.replace(old, new) for name, value in variables.items()}
+    with (tmp_path / "log").open("w") as log:
+        running = subprocess.Popen([worker.BINARY, *container["args"]], env=variables, stdout=log, stderr=log)
+    try:
+        paths = [container[key]["httpGet"]["path"] for key in ("livenessProbe", "readinessProbe")]
+        answers = [answer_of(running, port, path) for path in paths]
+        running.send_signal(signal.SIGTERM)
+        code = running.wait(timeout=60)
+    finally:
+        running.kill()
+    said = (tmp_path / "log").read_text()
+    assert (answers, code) == ([200, 503], 0), said
+    assert all(json.loads(line) for line in said.splitlines())
+
+
+def answer_of(running, port, path):
+    """The status that the worker answers with, once it listens; or why it didn't."""
+    deadline = time.monotonic() + 60
+    while running.poll() is None:
+        if time.monotonic() > deadline:
+            return f"nobody listens on port {port}"
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().status
+        except ConnectionRefusedError:
+            time.sleep(0.02)
+        finally:
+            connection.close()
+    return f"it ended with {running.returncode}"
 
 
 def test_the_test_pod_is_left_out_where_nobody_could_answer():

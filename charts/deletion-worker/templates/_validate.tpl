@@ -23,7 +23,15 @@ What the schema can't say, as it takes more than one value: collects every mista
 {{- $errors = append $errors (printf "fullnameOverride: needed, as %q can't be the name of a Service: it begins with a letter, and has small letters, digits and dashes" $name) -}}
 {{- end -}}
 {{- range .Values.extraEnv -}}
-{{- if has .name (list "DELETION_WORKER_CONFIG" "DELETION_WORKER__ADMIN__LISTEN" "DELETION_WORKER__AMQP__URLS" "DELETION_WORKER__AMQP__URLS_FILE" "DELETION_WORKER__ENDPOINT__TOKEN" "DELETION_WORKER__ENDPOINT__TOKEN_FILE" "DELETION_WORKER__SHUTDOWN__GRACE") -}}
+{{- if has .name (list
+  "DELETION_WORKER_CONFIG"
+  "DELETION_WORKER__ADMIN__LISTEN"
+  "DELETION_WORKER__AMQP__URLS"
+  "DELETION_WORKER__AMQP__URLS_FILE"
+  "DELETION_WORKER__ENDPOINT__TOKEN"
+  "DELETION_WORKER__ENDPOINT__TOKEN_FILE"
+  "DELETION_WORKER__SHUTDOWN__GRACE"
+) -}}
 {{- $errors = append $errors (printf "extraEnv: %s would go before what the chart works out; use the chart's own value for it" .name) -}}
 {{- end -}}
 {{- end -}}
