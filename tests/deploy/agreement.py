@@ -33,6 +33,8 @@ OPEN = {
         "service.annotations",
     ),
     *("podMonitor.labels", "podMonitor.annotations", "serviceMonitor.labels", "serviceMonitor.annotations"),
+    *("prometheusRule.labels", "prometheusRule.annotations", "prometheusRule.alertLabels", "prometheusRule.alertAnnotations"),
+    *("dashboard.labels", "dashboard.annotations"),
 }
 
 

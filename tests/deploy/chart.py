@@ -55,8 +55,9 @@ def notes(values=None, **options):
 
 
 def one(kind, values=None, **options):
-    """The object of a kind that there is one of."""
-    (found,) = (document for document in objects(values, **options) if document["kind"] == kind)
+    """The object of a kind that there is one of, beside the dashboard's ConfigMap."""
+    rendered = {path: documents for path, documents in render(values, **options).items() if path != "templates/dashboard.yaml"}
+    (found,) = (document for documents in rendered.values() for document in documents if document["kind"] == kind)
     return found
 
 
