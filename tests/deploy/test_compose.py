@@ -217,7 +217,18 @@ def has_the_alerts_of_the_chart(files):
 def rendered_alerts():
     [rule] = chart.render(VALUES, name="deletion-worker", namespace=NAMESPACE)["templates/prometheusrule.yaml"]
     heading = "# The chart's alerts for docker-compose.yml: written by tests/deploy/test_compose.py, see there.\n"
-    return heading + yaml.safe_dump({"groups": rule["spec"]["groups"]}, sort_keys=False, width=120)
+    return heading + yaml.dump({"groups": rule["spec"]["groups"]}, Dumper=Readable, sort_keys=False, width=120)
+
+
+class Readable(yaml.SafeDumper):
+    """Writes text of several lines as such."""
+
+
+def written(dumper, text):
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+Readable.add_representer(str, written)
 
 
 def has_a_prometheus_that_starts(files):
