@@ -20,6 +20,13 @@ PATIENCE = 300
 STEP = 0.2
 # A service that needs this long to stop didn't listen to the signal: the shortest stop_grace_period is 10 s.
 STOPPED_WITHIN = 8
+# What a viewer sees when the load has an effect.
+LIFE = [
+    "sum(rate(deletion_worker_ids_deleted_total[20s])) > 0",
+    "sum(rate(deletion_worker_ids_deduplicated_total[20s])) > 0",
+    'sum(deletion_worker_dead_letters_total{reason="malformed"}) > 0',
+    'sum(deletion_worker_dead_letters_total{reason="rejected"}) > 0',
+]
 
 
 class Wrong(Exception):
@@ -128,16 +135,19 @@ def look_at_dashboard(project, began):
     }
     total = len(left)
 
+    def has_data(expression):
+        query = urllib.parse.urlencode({"query": expression})
+        answer = get(f"{grafana}/api/datasources/proxy/uid/prometheus/api/v1/query?{query}")
+        return bool(answer["data"]["result"])
+
     def all_have_data():
-        for panel in sorted(left):
-            query = urllib.parse.urlencode({"query": panel[1]})
-            answer = get(f"{grafana}/api/datasources/proxy/uid/prometheus/api/v1/query?{query}")
-            if answer["data"]["result"]:
-                left.remove(panel)
+        left.difference_update([panel for panel in left if has_data(panel[1])])
         return not left
 
     wait_for("every panel to have data", all_have_data, lambda: "\n".join(map(str, sorted(left))))
-    say(began, f"all {total} expressions of the dashboard have data")
+    for expression in LIFE:
+        wait_for(expression, lambda: has_data(expression))
+    say(began, f"all {total} expressions of the dashboard have data; deletions, duplicates and dead letters are seen")
 
 
 def panels(some):
