@@ -6,6 +6,8 @@ BROKER ?=
 # For `soak`: how long, and whose faults: the seed of an earlier run.
 MINUTES ?= 30
 SEED ?=
+# For `test-compose`: whether images are made here instead of pulled.
+STANDINS ?=
 # For `fuzz`: how long.
 SECONDS ?= 60
 
@@ -13,7 +15,7 @@ on_4 := --config 'target."cfg(unix)".runner = "$(CURDIR)/tests/rabbitmq-4.sh"'
 on_broker := $(if $(BROKER),$(or $(on_$(BROKER)),$(error BROKER is 4 or nothing)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-deploy test-slow test-faults simulate fuzz soak lint doc check
+.PHONY: help demo test test-deploy test-compose test-slow test-faults simulate fuzz soak lint doc check
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  %-12s %s\n' "$$name" "$$text"; done
@@ -26,6 +28,9 @@ test: ## every test; with BROKER=4 on RabbitMQ 4
 
 test-deploy: ## the chart, alert rules, dashboard, image, compose file and workflows
 	tests/deploy/run.sh
+
+test-compose: ## docker-compose.yml for real, needs Docker; with STANDINS=1 also where no image can be pulled
+	STANDINS=$(STANDINS) tests/deploy/compose.sh
 
 test-faults: ## the whole fault matrix, printed as a table: minutes
 	FAULT_MOMENTS=all $(CARGO) test --locked --test integration faults:: -- --include-ignored --nocapture \

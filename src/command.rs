@@ -4,6 +4,7 @@ pub mod check_config;
 pub mod dead_letters;
 pub mod demo;
 pub mod healthcheck;
+pub mod load;
 pub mod mock_endpoint;
 pub mod publish;
 
@@ -111,6 +112,14 @@ enum Command {
     ///
     /// Example: deletion-worker demo --messages 10000
     Demo(demo::Args),
+    /// Publish made-up requests without an end, to see a system at work
+    ///
+    /// The messages of the demo, for a system that stands: one ID or many, duplicates, and a few that are malformed or have
+    /// a bad ID. Goes to amqp.exchange, which has to be there, and stops with SIGTERM or SIGINT. Its IDs, VILOAD..., name
+    /// nobody's video; the bad ones are what `mock-endpoint --bad-prefix VIBAD` rejects.
+    ///
+    /// Example: deletion-worker load --rate 500
+    Load(load::Args),
     /// Publish deletion requests
     ///
     /// Checks all IDs before anything is sent, then publishes them to amqp.exchange and waits for the broker to confirm
@@ -205,6 +214,10 @@ impl Cli {
                 dead_letters::run(*args, &config).await?;
             }
             Command::MockEndpoint(args) => mock_endpoint::run(*args).await?,
+            Command::Load(args) => {
+                let config = sources.load(Need::Broker)?.config;
+                load::run(&args, &config, &mut io::stdout().lock()).await?;
+            }
             Command::Demo(args) => demo::run(&args).await?,
             Command::Healthcheck(args) => healthcheck::run(&args, &sources, &mut io::stdout().lock()).await?,
         }

@@ -12,6 +12,7 @@
 //! | `GET /_mock/deleted?after=ID&limit=N` | IDs in order and how often each was deleted, in pages |
 //! | `GET /_mock/calls` | the last [`Settings::calls_kept`] calls |
 //! | `POST /_mock/reset` | forgets all of it, not the faults |
+//! | `GET /healthz` | that it is there, whatever its faults: for `deletion-worker healthcheck --url` |
 
 mod connection;
 mod faults;

@@ -43,6 +43,7 @@ pub(super) fn router(state: Arc<State>) -> Router {
         .route("/_mock/deleted", get(deleted))
         .route("/_mock/calls", get(calls))
         .route("/_mock/reset", post(reset))
+        .route("/healthz", get(async || "ok\n"))
         .fallback(unknown)
         .with_state(state)
 }

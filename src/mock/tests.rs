@@ -329,7 +329,10 @@ async fn the_numbers_add_up() {
     let (status, body) = admin(&mock, Method::GET, "/_mock/stats", "").await;
     assert_eq!((status, &body["calls"]["deleted"], &body["sizes"]["max"]), (200, &json!(3), &json!(4)));
     assert_eq!(admin(&mock, Method::POST, "/_mock/reset", "").await.0, 204);
-    assert_eq!(mock.stats(), Stats::default());
+    let down = Faults { down: Some(Down::Unavailable), ..Faults::default() };
+    mock.set_faults(down);
+    assert_eq!(raw(&mock, Method::GET, "/healthz", &[], "").await, (200, "ok\n".to_owned()));
+    assert_eq!(mock.stats(), Stats::default(), "being asked for its health is no call");
     assert!(mock.calls().is_empty() && mock.deleted().is_empty());
 }
 

@@ -66,3 +66,22 @@ async fn interrupted_it_says_exactly_how_far_it_came() {
     );
     assert_eq!(said, expected);
 }
+
+#[tokio::test]
+async fn a_load_goes_on_until_it_is_told_to_stop() {
+    let world = World::new().await;
+    world.prepare().await;
+    let mut process = world.process(&["load", "--rate", "2000"]);
+    wait_for("more than two seconds' worth", PATIENCE, async || {
+        amqp::ready(&world.connection, "deletions").await > 4000
+    })
+    .await;
+    process.signal("TERM").await;
+    assert_eq!(process.exit(PATIENCE).await.code(), Some(0), "{:?}", process.stderr.all());
+    let said = process.stdout.all().join("\n");
+    let published = said.strip_prefix("published ").and_then(|rest| rest.split(' ').next());
+    let published: u32 = published.and_then(|number| number.parse().ok()).expect(&said);
+    // A barrier may be on its way when the signal comes.
+    let sent = amqp::ready(&world.connection, "deletions").await;
+    assert!(sent >= published && sent - published <= 200, "{sent} in the queue: {said}");
+}

@@ -6,6 +6,8 @@ use crate::delivery::Reason;
 
 /// IDs that begin like this are rejected by the demo's endpoint. No documented ID does.
 pub const BAD_PREFIX: &str = "VIBAD";
+/// What the other IDs of a [`Flow`] begin with: they are nobody's videos, wherever it is sent.
+pub const FLOW_PREFIX: &str = "VILOAD";
 
 /// The messages that are no requests: one of each kind that publishers get wrong.
 const MALFORMED: [&str; 6] = [
@@ -26,6 +28,10 @@ const MULTIPLE_EVERY: u32 = 12;
 const IDS_MAX: u32 = 40;
 /// How far back a repeated ID may lie, in IDs: some repetitions meet their ID before it is deleted, some after.
 const DUPLICATE_REACH: u64 = 20_000;
+/// Of so many messages of a [`Flow`] one is malformed, and one has a bad ID: often enough to be seen soon, and seldom
+/// enough for the calls that a bad ID costs to be had from the quota.
+const FLOW_MALFORMED_EVERY: usize = 500;
+const FLOW_BAD_EVERY: usize = 2000;
 
 /// A load, the same for the same seed.
 #[derive(Clone, Debug)]
@@ -62,7 +68,7 @@ impl Load {
         let malformed: BTreeMap<usize, &str> = malformed.iter().copied().zip(MALFORMED).collect();
         let bad: BTreeSet<usize> = bad.iter().copied().collect();
 
-        let mut numbers = Numbers { random, next: 0, mentions: 0 };
+        let mut numbers = Numbers { prefix: "VI".to_owned(), random, next: 0, mentions: 0 };
         let mut messages = Vec::with_capacity(count);
         for place in 0..count {
             messages.push(match malformed.get(&place) {
@@ -75,14 +81,49 @@ impl Load {
             (Reason::Malformed, malformed.len() as u64),
             (Reason::Rejected, bad.len() as u64),
         ]);
-        let ids = (0..numbers.next).map(id).collect();
+        let ids = (0..numbers.next).map(|number| numbers.id(number)).collect();
         let expected = Expected { messages: count as u64, mentions: numbers.mentions, ids, dead_letters };
         Self { messages, expected }
     }
 }
 
+/// The same kinds of messages without an end, for a system that is watched rather than checked.
+#[derive(Debug)]
+pub struct Flow {
+    numbers: Numbers,
+    place: usize,
+}
+
+impl Flow {
+    /// Its IDs begin with [`FLOW_PREFIX`] and the seed.
+    #[must_use]
+    pub fn new(seed: u32) -> Self {
+        let random = fastrand::Rng::with_seed(seed.into());
+        let prefix = format!("{FLOW_PREFIX}{seed:08x}-");
+        Self { numbers: Numbers { prefix, random, next: 0, mentions: 0 }, place: 0 }
+    }
+}
+
+impl Iterator for Flow {
+    type Item = String;
+
+    fn next(&mut self) -> Option<String> {
+        self.place += 1;
+        let is_turn = |every| self.place % every == every / 2;
+        Some(if is_turn(FLOW_MALFORMED_EVERY) {
+            MALFORMED[self.place / FLOW_MALFORMED_EVERY % MALFORMED.len()].to_owned()
+        } else if self.place % FLOW_BAD_EVERY == 1 {
+            self.numbers.with_a_bad_one(self.place)
+        } else {
+            self.numbers.request(self.place)
+        })
+    }
+}
+
 /// IDs are handed out by number, without a gap.
+#[derive(Debug)]
 struct Numbers {
+    prefix: String,
     random: fastrand::Rng,
     next: u64,
     mentions: u64,
@@ -105,7 +146,7 @@ impl Numbers {
         } else {
             self.fresh()
         };
-        format!("{{\"videoNo\": \"{}\"}}", id(number))
+        format!("{{\"videoNo\": \"{}\"}}", self.id(number))
     }
 
     fn with_a_bad_one(&mut self, place: usize) -> String {
@@ -114,7 +155,12 @@ impl Numbers {
     }
 
     fn list(&mut self, count: u32) -> String {
-        let ids: Vec<String> = (0..count).map(|_| format!("\"{}\"", id(self.fresh()))).collect();
+        let ids: Vec<String> = (0..count)
+            .map(|_| {
+                let number = self.fresh();
+                format!("\"{}\"", self.id(number))
+            })
+            .collect();
         ids.join(", ")
     }
 
@@ -124,15 +170,15 @@ impl Numbers {
         self.mentions += 1;
         number
     }
-}
 
-/// The ID with this number, in the documented form: `VI` and 18 digits that look like nothing.
-fn id(number: u64) -> String {
-    const RANGE: u64 = 900_000_000_000_000_000;
-    // Odd, no multiple of 3 or 5: prime to the range, so different numbers give different IDs.
-    const STEP: u64 = 618_033_988_749_894_853;
-    let spread = (u128::from(number) * u128::from(STEP)) % u128::from(RANGE);
-    format!("VI{}", 100_000_000_000_000_000 + spread)
+    /// The ID with this number: with the prefix `VI`, of the documented form, with 18 digits that look like nothing.
+    fn id(&self, number: u64) -> String {
+        const RANGE: u64 = 900_000_000_000_000_000;
+        // Odd, no multiple of 3 or 5: prime to the range, so different numbers give different IDs.
+        const STEP: u64 = 618_033_988_749_894_853;
+        let spread = (u128::from(number) * u128::from(STEP)) % u128::from(RANGE);
+        format!("{}{}", self.prefix, 100_000_000_000_000_000 + spread)
+    }
 }
 
 #[cfg(test)]
@@ -177,8 +223,28 @@ mod tests {
 
     #[test]
     fn ids_are_of_the_documented_form() {
+        let is_documented = |id: &String| id.len() == 20 && id[2..].bytes().all(|byte| byte.is_ascii_digit());
+        assert!(Load::new(1000, 5).expected.ids.iter().all(is_documented));
+    }
+
+    #[test]
+    fn a_flow_has_everything_soon_and_names_nobodys_videos() {
+        let (mut ids, mut mentions, mut malformed, mut bad) = (BTreeSet::new(), 0, 0, 0);
+        for body in Flow::new(9).take(2000) {
+            let Ok(request) = request::parse(body.as_bytes(), None, None, 10_000) else {
+                malformed += 1;
+                continue;
+            };
+            mentions += request.ids.len();
+            bad += request.ids.iter().filter(|id| id.as_str().starts_with(BAD_PREFIX)).count();
+            ids.extend(request.ids.into_iter().map(|id| id.as_str().to_owned()));
+        }
+        assert_eq!((malformed, bad), (4, 1));
         assert!(
-            (0..1000).map(id).all(|id| id.len() == 20 && id[2..].bytes().all(|byte| byte.is_ascii_digit()))
+            ids.iter().all(|id| id.starts_with("VILOAD00000009-") || id.starts_with(BAD_PREFIX)),
+            "{ids:?}"
         );
+        assert!(mentions > ids.len(), "no duplicates");
+        assert!(ids.len() > 2500, "no messages of many IDs");
     }
 }
