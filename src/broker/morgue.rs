@@ -21,11 +21,12 @@ use lapin::options::{
 };
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Consumer, ExchangeKind};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::connection::{Dialer, Line};
 use super::corpse::Corpse;
 use super::fault::{Fault, code, reply_code};
+use super::session::{FRAMES_AT_ONCE, REPLICATION};
 use super::topology::{self, Names, Thing, attempt};
 use crate::config::{Amqp, Config, Declare, QueueType};
 use crate::delivery::Tag;
@@ -69,6 +70,8 @@ pub(crate) struct Morgue {
     returns_are_certain: bool,
     taken: u64,
     removed: u64,
+    /// When letters were last removed by many acks at once.
+    many_acks: Option<Instant>,
     /// The last letter that was taken had been given back before.
     was_returned: bool,
     bays: Vec<Bay>,
@@ -161,6 +164,7 @@ impl Morgue {
             returns_are_certain: returns_max.is_some(),
             taken: 0,
             removed: 0,
+            many_acks: None,
             was_returned: false,
             bays: Vec::new(),
         })
@@ -224,6 +228,10 @@ impl Morgue {
             let bay = &self.bays[slip.bay as usize];
             bay.channel.basic_ack(slip.tag.into(), BasicAckOptions { multiple: whole.is_some() })
         });
+        let acks: Vec<_> = acks.collect();
+        if acks.len() > FRAMES_AT_ONCE {
+            self.many_acks = Some(Instant::now());
+        }
         for acked in self.line.within("take acknowledgements", CONNECT_DEADLINE, join_all(acks)).await? {
             acked.map_err(|error| Fault::amqp("remove dead letters", &error))?;
         }
@@ -255,6 +263,10 @@ impl Morgue {
         // What a quorum queue takes back it puts behind all that it took back before, and before what it never gave
         // away: so everything is taken that was ever given back.
         while self.was_returned && matches!(self.next().await, Ok(Some(_))) {}
+        if let Some(many_acks) = self.many_acks {
+            // Nothing tells when a quorum queue's channel has passed them on.
+            sleep_until(many_acks + REPLICATION).await;
+        }
         let held: u64 = self.bays.iter().map(|bay| bay.held).sum();
         let Self { line, aside, bays, names, waiting, taken, removed, readers, .. } = self;
         if held == 0 && taken == waiting {

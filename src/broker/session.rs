@@ -38,9 +38,9 @@ const CHUNK_MAX: usize = 512;
 /// Commands taken at once.
 const COMMANDS_MAX: usize = 1024;
 /// Acknowledging frames that a quorum queue's channel surely passes on at once: half of what was seen.
-const FRAMES_AT_ONCE: usize = 16;
+pub(super) const FRAMES_AT_ONCE: usize = 16;
 /// How long it may take to replicate what came in more.
-const REPLICATION: Duration = Duration::from_millis(200);
+pub(super) const REPLICATION: Duration = Duration::from_millis(200);
 
 /// What a session works with, beyond its connection.
 pub(super) struct Surroundings<'a> {
