@@ -1,4 +1,4 @@
-"""The compose file, as Compose and the worker read it. UPDATE_ALERTS=1 writes compose/alerts.yaml, which it mounts."""
+"""The compose file, as Compose and the worker read it. UPDATE_ALERTS=1 writes tests/compose/alerts.yaml, which it mounts."""
 
 import json
 import os
@@ -17,8 +17,8 @@ from chart import ROOT
 from faulty import Fault, broken
 
 COMPOSE = "docker-compose.yml"
-ALERTS = "compose/alerts.yaml"
-FILES = [COMPOSE, ALERTS, "compose/endpoint-token"]
+ALERTS = "tests/compose/alerts.yaml"
+FILES = [COMPOSE, ALERTS, "tests/compose/endpoint-token"]
 OWN_IMAGE = "deletion-worker:"
 # Nothing in it can be asked whether it is well.
 SILENT = {"publisher"}
@@ -196,7 +196,7 @@ def worker(arguments, environment=()):
 
 def has_one_token(files):
     mock = services(files)["mock-endpoint"]["environment"].get("MOCK_ENDPOINT_TOKEN")
-    if mock != files["compose/endpoint-token"].strip():
+    if mock != files["tests/compose/endpoint-token"].strip():
         yield f"the mock wants {mock!r}"
 
 
