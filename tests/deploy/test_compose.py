@@ -20,8 +20,6 @@ COMPOSE = "docker-compose.yml"
 ALERTS = "tests/compose/alerts.yaml"
 FILES = [COMPOSE, ALERTS, "tests/compose/endpoint-token"]
 OWN_IMAGE = "deletion-worker:"
-# Nothing in it can be asked whether it is well.
-SILENT = {"publisher"}
 # How much longer than the grace the worker needs to say goodbye, as in the chart.
 FAREWELL = 15
 # The release and the values that the alerts are rendered with.
@@ -76,10 +74,8 @@ def is_taken_by_compose(files):
 def is_asked_for_its_health(files):
     for name, service in services(files).items():
         check = service.get("healthcheck", {})
-        if name not in SILENT and (not check.get("test") or check.get("disable")):
+        if not check.get("test") or check.get("disable"):
             yield f"{name} has no health check"
-        if name in SILENT and not check.get("disable"):
-            yield f"{name} would be asked what it can't answer"
 
 
 def comes_back(files):
@@ -308,7 +304,7 @@ def fault(rule, old, new, file=COMPOSE):
 FAULTS = [
     fault("is_taken_by_compose", "stop_grace_period: 60s", "stop_grace_periods: 60s"),
     fault("is_asked_for_its_health", 'test: ["CMD", "rabbitmq-diagnostics"', 'disable: true # "rabbitmq-diagnostics"'),
-    fault("is_asked_for_its_health", "healthcheck: {disable: true}", "init: false"),
+    fault("is_asked_for_its_health", '"http://127.0.0.1:8089"]', '"http://127.0.0.1:8089"]\n      disable: true'),
     fault("comes_back", "    restart: unless-stopped\n    stop_grace_period: 60s", "    stop_grace_period: 60s"),
     fault("listens_on_loopback_alone", "127.0.0.1:${WORKER_PORT", "0.0.0.0:${WORKER_PORT"),
     fault("listens_on_loopback_alone", "127.0.0.1:${RABBITMQ_PORT", "${RABBITMQ_PORT"),

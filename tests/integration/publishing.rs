@@ -71,14 +71,18 @@ async fn interrupted_it_says_exactly_how_far_it_came() {
 async fn a_load_goes_on_until_it_is_told_to_stop() {
     let world = World::new().await;
     world.prepare().await;
-    let mut process = world.process(&["load", "--rate", "2000"]);
+    let mut process = world.process(&["load", "--rate", "2000", "--listen", "127.0.0.1:0"]);
     wait_for("more than two seconds' worth", PATIENCE, async || {
         amqp::ready(&world.connection, "deletions").await > 4000
     })
     .await;
+    let health = process.stdout.all().join(" ");
+    let url = health.split("/healthz").next().expect("it says where it listens");
+    let mut check = world.process(&["healthcheck", "--url", url]);
+    assert_eq!(check.exit(PATIENCE).await.code(), Some(0), "{:?}", check.stderr.all());
     process.signal("TERM").await;
     assert_eq!(process.exit(PATIENCE).await.code(), Some(0), "{:?}", process.stderr.all());
-    let said = process.stdout.all().join("\n");
+    let said = process.stdout.all().pop().expect("a summary");
     let published = said.strip_prefix("published ").and_then(|rest| rest.split(' ').next());
     let published: u32 = published.and_then(|number| number.parse().ok()).expect(&said);
     // A barrier may be on its way when the signal comes.
