@@ -15,7 +15,7 @@ on_4 := --config 'target."cfg(unix)".runner = "$(CURDIR)/tests/rabbitmq-4.sh"'
 on_broker := $(if $(BROKER),$(or $(on_$(BROKER)),$(error BROKER is 4 or nothing)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-deploy test-compose test-slow test-faults simulate fuzz soak lint doc check
+.PHONY: help demo test test-deploy test-compose test-slow test-faults simulate fuzz soak bench lint doc check
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  %-12s %s\n' "$$name" "$$text"; done
@@ -51,6 +51,11 @@ simulate: ## SEEDS=n random schedules, from seed FROM=n or 0; prints how far it 
 
 test-slow: ## what takes minutes: a million dead letters
 	$(CARGO) test --locked --test integration -- --ignored a_million_letters
+
+ROUNDS ?= 5
+
+bench: ## how fast it drains, beside what it could be compared to: ROUNDS=5
+	tests/bench/run.sh --rounds $(ROUNDS)
 
 lint: ## formatting and clippy, warnings refused
 	$(CARGO) fmt --check
