@@ -10,7 +10,7 @@ use crate::support::process::Process;
 use crate::support::world::World;
 
 /// What the memory may grow by from a thousand letters to a million, in KiB.
-const GROWTH_MAX: u64 = 20 * 1024;
+const GROWTH_MAX: u64 = 16 * 1024;
 
 #[tokio::test]
 #[ignore = "run by make test-slow, as it takes minutes"]
