@@ -18,6 +18,9 @@ pub struct Arrival {
     pub tag: Tag,
     /// The broker has delivered this message before, to us or to someone else.
     pub redelivered: bool,
+    /// It was in the queue already when we began to consume. An ID that was deleted for another delivery since was
+    /// deleted for this one too.
+    pub waited: bool,
     /// How old the message was on arrival, by its timestamp property.
     pub age: Option<Duration>,
     /// What it asks for.

@@ -229,6 +229,8 @@ pub struct Engine {
     trial_due: Time,
 
     consumer: Consumer,
+    /// When we last wanted to consume.
+    consuming_since: Time,
     /// Cancellations that the broker has not confirmed yet.
     cancels: u32,
     /// The deliveries were given back; none are wanted until the endpoint is back.
@@ -280,6 +282,7 @@ impl Engine {
             probes: 0,
             trial_due: Time::default(),
             consumer: Consumer::Off,
+            consuming_since: Time::default(),
             cancels: 0,
             released: false,
             resumptions: 0,
@@ -338,7 +341,7 @@ impl Engine {
     pub fn handle_arrival(&mut self, arrival: Arrival, now: Time) {
         let accepting = self.is_accepting();
         let Some(ledger) = &mut self.ledger else { return };
-        let Arrival { tag, redelivered, age, request } = arrival;
+        let Arrival { tag, redelivered, waited, age, request } = arrival;
         self.tally.messages_received += 1;
         if !accepting {
             ledger.enter(tag, 1, age, now);
@@ -347,7 +350,12 @@ impl Engine {
             return;
         }
         match request {
-            Ok(request) => self.enlist(tag, redelivered, age, request, now),
+            Ok(request) => {
+                // A redelivered message is one that was deleted, but whose ack was lost.
+                let since = self.consuming_since;
+                let suffices = |asked| redelivered || waited && asked > since;
+                self.enlist(tag, suffices, age, request, now);
+            }
             Err(malformed) => {
                 ledger.enter(tag, 0, age, now);
                 let obituary = Obituary {
@@ -395,7 +403,7 @@ impl Engine {
                 return Some(action);
             }
             let progress = self.advance_outage(now)
-                || self.advance_consumer()
+                || self.advance_consumer(now)
                 // Nothing else is worth a call while everything may be rejected.
                 || self.monitor.is_suspect() && self.advance_condemned(now)
                 || self.advance_calls(now)
@@ -441,14 +449,21 @@ impl Engine {
         }
     }
 
-    /// Enters a request's IDs.
-    fn enlist(&mut self, tag: Tag, redelivered: bool, age: Option<Duration>, request: Request, now: Time) {
+    /// Enters a request's IDs; deletions that have happened count if they were asked for when it `suffices`.
+    fn enlist(
+        &mut self,
+        tag: Tag,
+        suffices: impl Fn(Time) -> bool,
+        age: Option<Duration>,
+        request: Request,
+        now: Time,
+    ) {
         let named = request.namespace.as_ref();
         let namespace = self.settings.namespace.as_ref().map(|default| named.unwrap_or(default));
         let slot = self.items.slot(namespace);
         let mut remaining = 0;
         for id in request.ids {
-            match self.items.join(slot, id, tag, redelivered, now) {
+            match self.items.join(slot, id, tag, &suffices, now) {
                 Joined::New(key) => {
                     self.lanes.entry(slot).or_default().push_back(key);
                     remaining += 1;
@@ -501,11 +516,12 @@ impl Engine {
         }
     }
 
-    fn advance_consumer(&mut self) -> bool {
+    fn advance_consumer(&mut self, now: Time) -> bool {
         let wanted = self.ledger.is_some() && self.is_accepting();
         match self.consumer {
             Consumer::Off | Consumer::Cancelling if wanted => {
                 self.consumer = Consumer::On;
+                self.consuming_since = now;
                 self.actions.push_back(Action::Consume);
                 true
             }

@@ -27,7 +27,7 @@ use super::pace::{Appetite, Course};
 use super::publisher::Job;
 use super::shelf::{Parcel, Shelf};
 use super::sieve::Note;
-use super::topology::{Names, Thing, attempt};
+use super::topology::{self, Names, Thing, attempt};
 use super::watch::{Intake, Sight, Watch};
 use super::{Command, Event, Extent, Session, dead_letter};
 use crate::delivery::{Arrival, Obituary, Reason, Tag};
@@ -46,6 +46,8 @@ pub(super) const REPLICATION: Duration = Duration::from_millis(200);
 pub(super) struct Surroundings<'a> {
     pub(super) names: &'a Names,
     pub(super) prefetch: u16,
+    /// The queue is known to serve one consumer at a time: the first, for as long as it is there.
+    pub(super) is_exclusive: bool,
     pub(super) ids_per_message_max: usize,
     pub(super) events: &'a mpsc::Sender<Event>,
     pub(super) publisher: &'a mpsc::UnboundedSender<Job>,
@@ -358,8 +360,15 @@ impl Epoch<'_> {
                 BasicConsumeOptions::default(),
                 FieldTable::default(),
             );
+            let before = if self.surroundings.is_exclusive { Some(self.sight().await?) } else { None };
             self.consumer = Some(attempt(self.line, &Thing::Queue(queue), consume).await?);
             self.consumed = true;
+            // Whoever came before us may have had some of them, and nobody can come in between.
+            if let Some(before) = before.filter(|before| before.consumers == 0)
+                && self.sight().await?.consumers == 1
+            {
+                self.shelf.expect_waiting(before.ready);
+            }
         }
         self.tell(Event::Consuming).await;
         Ok(())
@@ -399,15 +408,22 @@ impl Epoch<'_> {
         if !self.watch.is_silent(intake, Instant::now()) {
             return Ok(());
         }
+        let sight = self.sight().await?;
         let queue = &self.surroundings.names.queue;
-        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let declare = self.channel.queue_declare(queue.clone(), passive, FieldTable::default());
-        let seen = self.line.ask("tell about the queue", declare).await?;
-        let sight = Sight { ready: seen.message_count(), consumers: seen.consumer_count() };
         match self.watch.judge(intake, sight) {
             Some(problem) => Err(Fault::passing(format!("queue `{queue}` has forgotten us: {problem}"))),
             None => Ok(()),
         }
+    }
+
+    /// What the broker says of the queue.
+    async fn sight(&self) -> Result<Sight, Fault> {
+        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let queue = &self.surroundings.names.queue;
+        let declare = self.channel.queue_declare(queue.clone(), passive, FieldTable::default());
+        let seen = self.line.within("tell about the queue", topology::DEADLINE, declare).await?;
+        let seen = seen.map_err(|error| Fault::amqp("look at the queue", &error))?;
+        Ok(Sight { ready: seen.message_count(), consumers: seen.consumer_count() })
     }
 
     /// The answer proves that the broker has seen all acks before it.
@@ -530,7 +546,7 @@ fn open_up(tag: Tag, parcel: &Parcel, ids_max: usize, now: SystemTime) -> Arriva
     let content_encoding = properties.content_encoding().as_ref().map(|short| short.as_str());
     let request = request::parse(&parcel.body, content_type, content_encoding, ids_max);
     let age = properties.timestamp().and_then(|seconds| age(seconds, now));
-    Arrival { tag, redelivered: parcel.redelivered, age, request }
+    Arrival { tag, redelivered: parcel.redelivered, waited: parcel.waited, age, request }
 }
 
 /// What opening it was about as much work as, in IDs.

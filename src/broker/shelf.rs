@@ -23,6 +23,8 @@ pub(super) struct Shelf {
     next: Tag,
     /// The first tag not yet handed over to the worker.
     unhanded: Tag,
+    /// The first tag that may belong to a message which was not in the queue when consuming began.
+    newcomer: Tag,
     /// The last message's route: as good as all messages share it.
     route: Arc<Route>,
 }
@@ -40,6 +42,8 @@ pub(super) struct Parcel {
     pub(super) route: Arc<Route>,
     /// It was delivered before.
     pub(super) redelivered: bool,
+    /// It was in the queue when consuming began.
+    pub(super) waited: bool,
     /// What the sieve had to say of it; boxed, as most have none.
     pub(super) note: Option<Box<Note>>,
 }
@@ -61,7 +65,19 @@ pub(super) struct Gap {
 
 impl Shelf {
     pub(super) fn new() -> Self {
-        Self { parcels: BTreeMap::new(), next: Tag(1), unhanded: Tag(1), route: Arc::default() }
+        Self {
+            parcels: BTreeMap::new(),
+            next: Tag(1),
+            unhanded: Tag(1),
+            newcomer: Tag(1),
+            route: Arc::default(),
+        }
+    }
+
+    /// The next `ready` deliveries are those that are in the queue now: nobody else consumes, and a queue hands out its
+    /// messages in the order in which they came.
+    pub(super) fn expect_waiting(&mut self, ready: u32) {
+        self.newcomer = Tag(self.next.0 + u64::from(ready));
     }
 
     /// Keeps `delivery` until it is settled.
@@ -71,6 +87,10 @@ impl Shelf {
             return Err(Gap { got: tag, due: self.next });
         }
         self.next = Tag(tag.0 + 1);
+        if delivery.properties.priority().is_some_and(|priority| priority > 0) {
+            // Where there are priorities, the last may be first.
+            self.newcomer = self.newcomer.min(tag);
+        }
         let route = Route { exchange: delivery.exchange, routing_key: delivery.routing_key };
         if *self.route != route {
             self.route = Arc::new(route);
@@ -81,6 +101,7 @@ impl Shelf {
             properties: Box::new(delivery.properties),
             route: Arc::clone(&self.route),
             redelivered: delivery.redelivered,
+            waited: tag < self.newcomer,
             note: note.map(Box::new),
         };
         self.parcels.insert(tag, parcel);
@@ -230,6 +251,29 @@ mod tests {
         let (count, last) = shelf.take_up_to(Tag(4));
         assert_eq!((count, last.is_none()), (0, true));
         assert!(shelf.get(Tag(5)).is_some());
+    }
+
+    #[test]
+    fn as_many_as_were_ready_have_waited() {
+        let mut shelf = shelf(2);
+        shelf.expect_waiting(2);
+        for tag in 3..=5 {
+            shelf.put(delivery(tag), None).expect("contiguous");
+        }
+        let waited = |shelf: &Shelf, tag| shelf.get(Tag(tag)).expect("kept").waited;
+        assert_eq!([1, 2, 3, 4, 5].map(|tag| waited(&shelf, tag)), [false, false, true, true, false]);
+    }
+
+    #[test]
+    fn nobody_has_waited_for_sure_where_there_are_priorities() {
+        let mut shelf = shelf(0);
+        shelf.expect_waiting(4);
+        for (tag, priority) in [(1, 0), (2, 1), (3, 0)] {
+            let mut delivery = delivery(tag);
+            delivery.properties = delivery.properties.with_priority(priority);
+            shelf.put(delivery, None).expect("contiguous");
+        }
+        assert_eq!([1, 2, 3].map(|tag| shelf.get(Tag(tag)).expect("kept").waited), [true, false, false]);
     }
 
     #[test]

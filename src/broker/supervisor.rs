@@ -12,7 +12,7 @@ use super::pace::{Appetite, Pace};
 use super::publisher::{self, Job};
 use super::session::{self, End, Surroundings};
 use super::topology::{self, Names};
-use crate::config::{Amqp, Batch, DeadLetter};
+use crate::config::{Amqp, Batch, DeadLetter, Declare};
 use crate::retry::Pauses;
 
 /// Pauses when trying again at once would not help.
@@ -113,6 +113,7 @@ impl Supervisor {
         let surroundings = Surroundings {
             names: &self.names,
             prefetch,
+            is_exclusive: self.amqp.declare == Declare::Create && self.amqp.single_active_consumer,
             ids_per_message_max: self.batch.max_ids_per_message,
             events: &self.events,
             publisher: &self.jobs,

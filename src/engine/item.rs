@@ -32,7 +32,7 @@ pub(super) enum Joined {
     Waiting,
     /// This very delivery names it twice.
     Twice,
-    /// It was deleted moments ago, and this is the same message again.
+    /// It was deleted since this message was published.
     Deleted,
 }
 
@@ -128,9 +128,16 @@ impl Items {
         self.namespaces[slot.0 as usize].namespace.as_ref()
     }
 
-    /// Lets `tag` wait for the deletion of `id`. Only a `redelivered` message is content with one that has
-    /// happened already: a new one asks anew.
-    pub(super) fn join(&mut self, slot: Slot, id: Id, tag: Tag, redelivered: bool, now: Time) -> Joined {
+    /// Lets `tag` wait for the deletion of `id`. If that has happened already, `suffices` says of the time at which it
+    /// was asked for whether it counts for this message too; if not, it is asked for anew.
+    pub(super) fn join(
+        &mut self,
+        slot: Slot,
+        id: Id,
+        tag: Tag,
+        suffices: impl FnOnce(Time) -> bool,
+        now: Time,
+    ) -> Joined {
         let hash = self.hasher.hash_one((slot, &id));
         let items = &mut self.items;
         let same = |index: &u32| items[*index as usize].slot == slot && items[*index as usize].id == id;
@@ -149,7 +156,7 @@ impl Items {
                         self.waiting += 1;
                         Joined::Waiting
                     }
-                    State::Deleted if redelivered => Joined::Deleted,
+                    State::Deleted if suffices(item.since) => Joined::Deleted,
                     State::Deleted => {
                         item.state = State::Live;
                         item.since = now;
@@ -286,7 +293,7 @@ mod tests {
     /// Lets `id` be asked for and removed in `namespace`; where its slot is.
     fn pass(items: &mut Items, namespace: &str, id: &str) -> Slot {
         let slot = items.slot(Namespace::new(namespace).ok().as_ref());
-        let joined = items.join(slot, Id::new(id).expect("fit"), Tag(1), false, Time::default());
+        let joined = items.join(slot, Id::new(id).expect("fit"), Tag(1), |_| false, Time::default());
         let Joined::New(key) = joined else { panic!("{joined:?}") };
         items.remove(key);
         slot
@@ -301,7 +308,7 @@ mod tests {
         }
         // Not before the last of its items is gone.
         let slot = items.slot(Namespace::new("kept").ok().as_ref());
-        items.join(slot, Id::new("a").expect("fit"), Tag(1), false, Time::default());
+        items.join(slot, Id::new("a").expect("fit"), Tag(1), |_| false, Time::default());
         assert_eq!(pass(&mut items, "kept", "b"), slot);
         assert_ne!(pass(&mut items, "other", "a"), slot);
         assert_eq!(items.namespace(slot).map(Namespace::as_str), Some("kept"));

@@ -29,6 +29,7 @@ fn parcel(properties: BasicProperties) -> Parcel {
         properties: Box::new(properties),
         route: Arc::new(Route { exchange: "videos".into(), routing_key: "video.gone".into() }),
         redelivered: false,
+        waited: false,
         note: None,
     }
 }

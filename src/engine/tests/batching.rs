@@ -119,7 +119,7 @@ fn duplicates_wait_for_the_one_deletion() {
 }
 
 #[test]
-fn only_the_same_message_is_content_with_a_deletion_gone_by() {
+fn a_new_message_is_not_content_with_a_deletion_gone_by() {
     let mut bench = Bench::new();
     bench.arrive("a");
     bench.expect_after(1000, &["call linger: a"]);
@@ -131,6 +131,44 @@ fn only_the_same_message_is_content_with_a_deletion_gone_by() {
     bench.expect_after(1000, &["call linger: a"]);
     bench.answer("a", deleted());
     bench.expect(&["ack ..3"]);
+    bench.done();
+}
+
+#[test]
+fn a_message_that_waited_is_content_with_a_deletion_since_we_consume() {
+    let mut bench = Bench::new();
+    bench.pass(1);
+    bench.arrive("a");
+    bench.expect_after(1000, &["call linger: a"]);
+    bench.answer("a", deleted());
+    bench.expect(&["ack ..1"]);
+    bench.arrive_at_last("a b");
+    bench.expect_after(1000, &["call linger: b"]);
+    bench.answer("b", deleted());
+    bench.expect(&["ack ..2"]);
+    assert_eq!(bench.tally().ids_deduplicated, 1);
+    // It was published between the epochs, for all we know.
+    bench.disconnect();
+    bench.connect();
+    bench.expect(&["consume"]);
+    bench.arrive_at_last("a");
+    bench.expect_after(1000, &["call linger: a"]);
+    bench.answer("a", deleted());
+    bench.expect(&["ack ..1"]);
+    bench.done();
+}
+
+#[test]
+fn what_was_asked_for_as_we_began_to_consume_may_have_come_later() {
+    let mut bench = Bench::new();
+    bench.arrive("a b c");
+    bench.expect(&["call full: a b c"]);
+    bench.answer("a b c", deleted());
+    bench.expect(&["ack ..1"]);
+    bench.arrive_at_last("a b c");
+    bench.expect(&["call full: a b c"]);
+    bench.answer("a b c", deleted());
+    bench.expect(&["ack ..2"]);
     bench.done();
 }
 

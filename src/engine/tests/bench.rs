@@ -10,6 +10,7 @@
 //! that is dropped with one left over panics.
 
 use std::collections::BTreeMap;
+use std::mem::take;
 use std::time::Duration;
 
 use crate::answer::{Answer, Outcome, Rejection};
@@ -24,6 +25,9 @@ pub(super) struct Bench {
     pub(super) engine: Engine,
     now: Time,
     last_tag: u64,
+    /// What the next message is.
+    redelivered: bool,
+    waited: bool,
     lines: Vec<String>,
     calls: Vec<Call>,
     obituaries: BTreeMap<u64, Obituary>,
@@ -66,6 +70,8 @@ impl Bench {
             engine: Engine::new(settings, 7),
             now: Time::default(),
             last_tag: 0,
+            redelivered: false,
+            waited: false,
             lines: Vec::new(),
             calls: Vec::new(),
             obituaries: BTreeMap::new(),
@@ -90,23 +96,30 @@ impl Bench {
 
     /// A new message with these IDs, separated by spaces.
     pub(super) fn arrive(&mut self, ids: &str) {
-        self.deliver(false, None, Ok(ids));
+        self.deliver(None, Ok(ids));
     }
 
     /// A message that was delivered before.
     pub(super) fn rearrive(&mut self, ids: &str) {
-        self.deliver(true, None, Ok(ids));
+        self.redelivered = true;
+        self.deliver(None, Ok(ids));
+    }
+
+    /// A message that was in the queue when we began to consume.
+    pub(super) fn arrive_at_last(&mut self, ids: &str) {
+        self.waited = true;
+        self.deliver(None, Ok(ids));
     }
 
     pub(super) fn arrive_in(&mut self, namespace: &str, ids: &str) {
-        self.deliver(false, Some(namespace), Ok(ids));
+        self.deliver(Some(namespace), Ok(ids));
     }
 
     pub(super) fn arrive_malformed(&mut self, fault: &str) {
-        self.deliver(false, None, Err(fault));
+        self.deliver(None, Err(fault));
     }
 
-    fn deliver(&mut self, redelivered: bool, namespace: Option<&str>, ids: Result<&str, &str>) {
+    fn deliver(&mut self, namespace: Option<&str>, ids: Result<&str, &str>) {
         self.last_tag += 1;
         let request = match ids {
             Ok(ids) => Ok(Request {
@@ -116,7 +129,8 @@ impl Bench {
             }),
             Err(fault) => Err(Malformed(fault.to_owned())),
         };
-        let arrival = Arrival { tag: Tag(self.last_tag), redelivered, age: None, request };
+        let (redelivered, waited) = (take(&mut self.redelivered), take(&mut self.waited));
+        let arrival = Arrival { tag: Tag(self.last_tag), redelivered, waited, age: None, request };
         self.engine.handle_arrival(arrival, self.now);
     }
 
@@ -149,7 +163,7 @@ impl Bench {
     #[track_caller]
     pub(super) fn expect(&mut self, lines: &[&str]) {
         self.poll();
-        assert_eq!(std::mem::take(&mut self.lines), lines);
+        assert_eq!(take(&mut self.lines), lines);
     }
 
     /// Exactly so many calls follow.
@@ -223,7 +237,7 @@ impl Bench {
     /// The actions that follow, for tests that look at a whole run of them.
     pub(super) fn take(&mut self) -> Vec<String> {
         self.poll();
-        std::mem::take(&mut self.lines)
+        take(&mut self.lines)
     }
 
     /// The IDs of the calls under way.

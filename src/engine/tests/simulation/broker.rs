@@ -15,6 +15,10 @@ use crate::engine::Time;
 pub(super) struct Message {
     pub(super) letter: Rc<Letter>,
     pub(super) redelivered: bool,
+    /// It was there when whoever got it began to consume, as its only consumer.
+    pub(super) waited: bool,
+    /// When it was published.
+    pub(super) published: Time,
     /// Its place in the queue.
     place: u64,
     /// How often each worker gave it back: what counts towards a delivery limit.
@@ -45,6 +49,8 @@ pub(super) struct Channel {
     pub(super) down: Wire<Notice>,
     prefetch: usize,
     next_tag: u64,
+    /// Deliveries before this tag were in the queue when the consumer began, alone.
+    newcomers: u64,
     unacked: BTreeMap<Tag, Message>,
 }
 
@@ -102,6 +108,7 @@ impl Broker {
             down: Wire::new(&self.stalls),
             prefetch,
             next_tag: 1,
+            newcomers: 0,
             unacked: BTreeMap::new(),
         });
     }
@@ -120,8 +127,15 @@ impl Broker {
     pub(super) fn publish(&mut self, letter: Letter, now: Time) {
         let place = self.tail();
         let letter = Rc::new(letter);
-        self.ready
-            .insert(place, Message { letter, redelivered: false, place, given_back: Default::default() });
+        let message = Message {
+            letter,
+            redelivered: false,
+            waited: false,
+            published: now,
+            place,
+            given_back: Default::default(),
+        };
+        self.ready.insert(place, message);
         self.deliver(now);
     }
 
@@ -142,6 +156,11 @@ impl Broker {
             Frame::Consume => {
                 let first = !self.consumers.contains(&worker);
                 Invariant::TurnsConsuming.holds(first, || "consumes twice".to_owned())?;
+                let alone = self.queue.single_active && self.consumers.is_empty();
+                let ready = if alone { self.ready.len() as u64 } else { 0 };
+                if let Some(channel) = &mut self.channels[worker] {
+                    channel.newcomers = channel.next_tag + ready;
+                }
                 self.consumers.push_back(worker);
                 self.begun[worker] += 1;
             }
@@ -203,10 +222,11 @@ impl Broker {
     fn deliver(&mut self, now: Time) {
         while !self.ready.is_empty()
             && let Some(worker) = self.turn()
-            && let Some((_, message)) = self.ready.pop_first()
+            && let Some((_, mut message)) = self.ready.pop_first()
         {
             let Some(channel) = &mut self.channels[worker] else { return };
             let tag = Tag(channel.next_tag);
+            message.waited = channel.next_tag < channel.newcomers;
             channel.next_tag += 1;
             channel.unacked.insert(tag, message.clone());
             self.tell(worker, Notice::Delivery(tag, message), now);

@@ -13,10 +13,11 @@ use super::shrink::attempt;
 const SEEDS: u64 = 400;
 
 /// Each sabotage that random schedules find out, and what it breaks.
-const RANDOM: [(Sabotage, Invariant); 34] = [
+const RANDOM: [(Sabotage, Invariant); 35] = [
     (Sabotage::AcksEarly, Invariant::AckedConfirmed),
     (Sabotage::AcksOneMore, Invariant::AckedConfirmed),
     (Sabotage::TrustsSilence, Invariant::AckedConfirmed),
+    (Sabotage::TakesAllForOld, Invariant::AckedConfirmed),
     (Sabotage::TrustsLetters, Invariant::AckedStored),
     (Sabotage::SettlesTwice, Invariant::SettledOnce),
     (Sabotage::SettlesLate, Invariant::SettledOnce),

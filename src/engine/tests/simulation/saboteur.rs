@@ -23,6 +23,8 @@ pub(super) enum Sabotage {
     AcksOneMore,
     /// Takes a lost answer for a success.
     TrustsSilence,
+    /// Takes what is published now for something that an earlier deletion was meant for.
+    TakesAllForOld,
     /// Acknowledges before the dead letter is stored.
     TrustsLetters,
     SettlesTwice,
@@ -146,6 +148,11 @@ impl Saboteur {
             Some(Sabotage::LivesInThePast) => deadline.map(|_| Time::default()),
             Some(_) | None => deadline,
         }
+    }
+
+    /// Whether every message is taken for one that was in the queue from the start.
+    pub(super) fn takes_all_for_old(&self) -> bool {
+        self.sabotage == Some(Sabotage::TakesAllForOld)
     }
 
     /// Whether a dead letter is taken for stored as soon as it is to be.

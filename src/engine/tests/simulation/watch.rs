@@ -24,14 +24,15 @@ pub(super) struct Watch {
     held: BTreeMap<Tag, Held>,
     /// What it was ever asked to delete.
     asked: BTreeSet<Key>,
-    /// When the endpoint last confirmed an ID's deletion.
-    confirmed: BTreeMap<Key, u64>,
+    /// The last confirmation of each ID's deletion.
+    confirmed: BTreeMap<Key, Confirmation>,
     /// The latest delivery of the epoch, and how many tags were skipped: they went back unseen.
     latest: Tag,
     pub(super) skipped: u64,
     /// The IDs of the largest message so far.
     largest: usize,
-    calls: Vec<Call>,
+    /// Calls under way, and when they left.
+    calls: Vec<(Call, Time)>,
     caller: Caller,
     /// Departures within the last second.
     departures: VecDeque<Time>,
@@ -49,9 +50,18 @@ struct Held {
     letter: Rc<Letter>,
     keys: Vec<Key>,
     redelivered: bool,
+    published: Time,
     since: u64,
     dying: bool,
     stored: bool,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Confirmation {
+    /// When it was heard of.
+    step: u64,
+    /// When the call left.
+    departed: Time,
 }
 
 impl Watch {
@@ -97,9 +107,9 @@ impl Watch {
         }
         self.skipped += tag.0 - self.latest.0 - 1;
         self.latest = tag;
-        let redelivered = message.redelivered;
-        self.held
-            .insert(tag, Held { letter, keys, redelivered, since: self.step, dying: false, stored: false });
+        let Message { redelivered, published, .. } = *message;
+        let held = Held { letter, keys, redelivered, published, since: self.step, dying: false, stored: false };
+        self.held.insert(tag, held);
         let count = self.held.len();
         Invariant::Prefetch.holds(count <= self.settings.prefetch, || format!("{count} deliveries in hand"))
     }
@@ -128,12 +138,14 @@ impl Watch {
     /// The endpoint's true answer reached the worker.
     pub(super) fn hears(&mut self, call: &Call, answer: &Answer, now: Time) {
         self.step += 1;
-        self.calls.retain(|other| other.id != call.id);
+        let departed = self.calls.iter().find(|(other, _)| other.id == call.id).map(|(_, departed)| *departed);
+        self.calls.retain(|(other, _)| other.id != call.id);
         self.caller.hears(call, answer, now);
         let duplicate = answer.outcome == Outcome::Rejected(Rejection::Duplicate) && call.ids.len() == 1;
         if answer.outcome == Outcome::Deleted || duplicate {
+            let confirmation = Confirmation { step: self.step, departed: departed.unwrap_or_default() };
             for id in &call.ids {
-                self.confirmed.insert((call.namespace.clone(), id.clone()), self.step);
+                self.confirmed.insert((call.namespace.clone(), id.clone()), confirmation);
             }
         }
         if matches!(answer.outcome, Outcome::Deleted | Outcome::Rejected(_)) {
@@ -157,7 +169,7 @@ impl Watch {
         Invariant::NotOverfull.holds(ids.len() <= self.settings.batch_max, why)?;
         let asked = |id: &Id| self.asked.contains(&(call.namespace.clone(), id.clone()));
         Invariant::Asked.holds(call.ids.iter().all(asked), why)?;
-        for other in &self.calls {
+        for (other, _) in &self.calls {
             let shared = other.ids.iter().any(|id| ids.contains(id)) && other.namespace == call.namespace;
             // A probe may be one of an ID deleted before, which may be asked for anew.
             let control = other.trigger == crate::engine::Trigger::Probe;
@@ -168,7 +180,7 @@ impl Watch {
             .holds(concurrent <= self.settings.concurrency_max, || format!("{concurrent} calls at a time"))?;
         check_rate(&mut self.departures, &self.settings, now, "leave")?;
         self.caller.departs(call, engine, now)?;
-        self.calls.push(call.clone());
+        self.calls.push((call.clone(), now));
         Ok(())
     }
 
@@ -186,8 +198,11 @@ impl Watch {
         Invariant::SettledOnce.holds(self.held.contains_key(&last), || format!("{last:?} is not in hand"))?;
         let Self { held, confirmed, .. } = self;
         for (tag, held) in held.extract_if(first..=last, |_, _| true).filter(|_| ack) {
-            let done =
-                |key: &Key| confirmed.get(key).is_some_and(|step| held.redelivered || *step >= held.since);
+            let done = |key: &Key| {
+                confirmed.get(key).is_some_and(|Confirmation { step, departed }| {
+                    held.redelivered || *step >= held.since || *departed >= held.published
+                })
+            };
             if held.dying {
                 Invariant::AckedStored.holds(held.stored, || format!("{tag:?}: {held:?}"))?;
             } else {

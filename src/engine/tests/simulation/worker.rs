@@ -326,7 +326,8 @@ impl Worker {
             };
             self.watch.enters(tag, &message)?;
             self.saboteur.enters(tag);
-            let arrival = Arrival { tag, redelivered: message.redelivered, age: None, request };
+            let waited = message.waited || self.saboteur.takes_all_for_old();
+            let arrival = Arrival { tag, redelivered: message.redelivered, waited, age: None, request };
             self.engine.handle_arrival(arrival, now);
             self.watch.handled(&self.engine)?;
         }
