@@ -35,6 +35,9 @@ use crate::request;
 
 /// Messages in one chunk.
 const CHUNK_MAX: usize = 512;
+/// After a chunk that is smaller the next is let grow for so long: under load most of the price of a message is that of
+/// waking up for it.
+const REST: Duration = Duration::from_millis(1);
 /// Commands taken at once.
 const COMMANDS_MAX: usize = 1024;
 /// Acknowledging frames that a quorum queue's channel surely passes on at once: half of what was seen.
@@ -178,6 +181,7 @@ impl Epoch<'_> {
         let mut signals = self.line.listen()?;
         let mut commands = Vec::new();
         let mut stored = Vec::new();
+        let mut rest = Instant::now();
         loop {
             let happening = tokio::select! {
                 biased;
@@ -188,7 +192,10 @@ impl Epoch<'_> {
                 _ = self.stored_seen.recv_many(&mut stored, COMMANDS_MAX) => {
                     Happening::Stored(std::mem::take(&mut stored))
                 }
-                ended = poll_fn(|context| take_in(&mut self.consumer, &mut self.intake, context)) => match ended {
+                ended = async {
+                    sleep_until(rest).await;
+                    poll_fn(|context| take_in(&mut self.consumer, &mut self.intake, context)).await
+                } => match ended {
                     Ok(()) => Happening::Deliveries,
                     Err(error) => Happening::StreamEnded(error),
                 },
@@ -213,7 +220,12 @@ impl Epoch<'_> {
                     }));
                 }
                 Happening::Stored(tags) => self.tell(Event::DeadLettered(tags)).await,
-                Happening::Deliveries => self.keep()?,
+                Happening::Deliveries => {
+                    if self.intake.len() < CHUNK_MAX {
+                        rest = Instant::now() + REST;
+                    }
+                    self.keep()?;
+                }
                 Happening::StreamEnded(error) => return Err(self.stream_ended(error)),
                 Happening::Signal(signal) => self.signalled(signal)?,
                 Happening::Watch => self.look().await?,
