@@ -64,8 +64,8 @@ pub(crate) struct Line {
 pub(crate) struct Dialer {
     amqp: Amqp,
     name: String,
-    /// Its connections let deliveries wait at the socket, instead of ending for too many large ones.
-    is_patient: bool,
+    /// Makes what its connections tell of deliveries.
+    notes: fn() -> Notes,
     muffle: Muffle,
     /// The last fault that was worth another attempt.
     pub(crate) last: Option<Fault>,
@@ -75,12 +75,17 @@ impl Dialer {
     /// A dialer whose connections the broker lists as `deletion-worker <version> <purpose>`.
     pub(crate) fn new(amqp: &Amqp, purpose: &str) -> Self {
         let name = format!("deletion-worker {} {purpose}", env!("CARGO_PKG_VERSION"));
-        Self { amqp: amqp.clone(), name, is_patient: false, muffle: Muffle::default(), last: None }
+        Self { amqp: amqp.clone(), name, notes: Notes::default, muffle: Muffle::default(), last: None }
     }
 
-    /// A dialer for whoever lets go of deliveries as fast as they come.
+    /// A dialer for whoever lets go of deliveries as fast as they come: what is too much waits at the socket.
     pub(crate) fn patient(amqp: &Amqp, purpose: &str) -> Self {
-        Self { is_patient: true, ..Self::new(amqp, purpose) }
+        Self { notes: Notes::patient, ..Self::new(amqp, purpose) }
+    }
+
+    /// A dialer for whoever takes in thousands of deliveries, whose properties are found in their notes alone.
+    pub(crate) fn keeping_properties(amqp: &Amqp, purpose: &str) -> Self {
+        Self { notes: Notes::keeping_properties, ..Self::new(amqp, purpose) }
     }
 
     /// Connects however long it takes, so that a broker that comes back is met within 2 s.
@@ -123,8 +128,7 @@ impl Dialer {
                     let address = addresses.pop_front().expect("there is at least one address");
                     let plug = Plug::default();
                     plugs.push_back(plug.clone());
-                    let notes = if self.is_patient { Notes::patient() } else { Notes::default() };
-                    attempts.push(attempt(address, self.name.clone(), Grip(plug), notes));
+                    attempts.push(attempt(address, self.name.clone(), Grip(plug), (self.notes)()));
                     next = Instant::now() + HEDGE;
                 }
             }

@@ -8,6 +8,7 @@ use lapin::types::{AMQPValue, FieldArray, FieldTable, ShortString};
 
 use super::press::Letter;
 use super::shelf::Parcel;
+use super::sieve::Properties;
 use super::topology::Names;
 use crate::delivery::Obituary;
 
@@ -36,8 +37,9 @@ const HEADERS_BYTES_MAX: usize = 100 * 1024;
 
 /// The dead letter for `parcel`.
 pub(super) fn letter(parcel: &Parcel, obituary: &Obituary, names: &Names, now: SystemTime) -> Letter {
-    let mut foreign = foreign_headers(&parcel.properties);
-    let mut headers = own_headers(parcel, obituary, names, now);
+    let original = parcel.note.properties().map(Properties::parse).unwrap_or_default();
+    let mut foreign = foreign_headers(&original);
+    let mut headers = own_headers(parcel, &original, obituary, names, now);
     let added: usize = table_bytes(&headers);
     let carried = table_bytes(&foreign);
     if added + carried > HEADERS_BYTES_MAX {
@@ -45,14 +47,14 @@ pub(super) fn letter(parcel: &Parcel, obituary: &Obituary, names: &Names, now: S
         foreign.clear();
         headers.insert(name("headers-dropped"), text(note));
     }
-    if let Some(repaired) = parcel.note.as_ref().and_then(|note| note.repaired()) {
+    if let Some(repaired) = parcel.note.repaired() {
         headers.insert(name("repaired"), text(repaired));
     }
     foreign.append(&mut headers);
     Letter {
         exchange: names.dead_exchange.clone(),
         routing_key: parcel.route.routing_key.clone(),
-        properties: properties(&parcel.properties, foreign),
+        properties: properties(&original, foreign),
         body: parcel.body.clone(),
     }
 }
@@ -86,7 +88,13 @@ fn foreign_headers(original: &BasicProperties) -> Headers {
     kept
 }
 
-fn own_headers(parcel: &Parcel, obituary: &Obituary, names: &Names, now: SystemTime) -> Headers {
+fn own_headers(
+    parcel: &Parcel,
+    original: &BasicProperties,
+    obituary: &Obituary,
+    names: &Names,
+    now: SystemTime,
+) -> Headers {
     let seconds = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let worker = concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"));
     let mut headers = Headers::from([
@@ -106,7 +114,7 @@ fn own_headers(parcel: &Parcel, obituary: &Obituary, names: &Names, now: SystemT
     if let Some(status) = obituary.http_status {
         headers.insert(name("http-status"), AMQPValue::LongLongInt(status.into()));
     }
-    let carried = parcel.properties.headers().as_ref().and_then(|headers| headers.inner().get(REPLAYS));
+    let carried = original.headers().as_ref().and_then(|headers| headers.inner().get(REPLAYS));
     if let Some(AMQPValue::LongLongInt(replays)) = carried {
         headers.insert(REPLAYS.into(), AMQPValue::LongLongInt(*replays));
     }

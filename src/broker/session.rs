@@ -26,7 +26,7 @@ use super::muffle::Muffle;
 use super::pace::{Appetite, Course};
 use super::publisher::Job;
 use super::shelf::{Parcel, Shelf};
-use super::sieve::Note;
+use super::sieve::{Brief, Note};
 use super::topology::{self, Names, Thing, attempt};
 use super::watch::{Intake, Sight, Watch};
 use super::{Command, Event, Extent, Session, dead_letter};
@@ -102,6 +102,7 @@ pub(super) async fn run(
         surroundings,
         consumer: None,
         intake: Vec::new(),
+        notes: VecDeque::new(),
         shelf: Shelf::new(),
         watch: Watch::new(Instant::now()),
         commands,
@@ -127,6 +128,8 @@ struct Epoch<'a> {
     surroundings: Surroundings<'a>,
     consumer: Option<Consumer>,
     intake: Vec<Delivery>,
+    /// On deliveries that are in the intake or will be.
+    notes: VecDeque<(Tag, Note)>,
     shelf: Shelf,
     watch: Watch,
     commands: mpsc::UnboundedReceiver<Command>,
@@ -235,9 +238,13 @@ impl Epoch<'_> {
 
     /// Puts what came on the shelf.
     fn keep(&mut self) -> Result<(), Fault> {
+        self.line.notes().take_all(&mut self.notes);
         for delivery in self.intake.drain(..) {
-            let note = self.line.notes().take(Tag(delivery.delivery_tag));
-            if let Some(repaired) = note.as_ref().and_then(Note::repaired)
+            let note = self.notes.pop_front().filter(|(tag, _)| tag.0 == delivery.delivery_tag);
+            let Some((_, note)) = note else {
+                return Err(Fault::passing("a delivery came without its note: please report this"));
+            };
+            if let Some(repaired) = note.repaired()
                 && let Some(kept) = self.repairs.speak(Instant::now())
             {
                 let queue = self.surroundings.names.queue.as_str();
@@ -553,11 +560,9 @@ async fn settle(acker: &Acker, verdict: Verdict, multiple: bool) -> Result<(), F
 }
 
 fn open_up(tag: Tag, parcel: &Parcel, ids_max: usize, now: SystemTime) -> Arrival {
-    let properties = &parcel.properties;
-    let content_type = properties.content_type().as_ref().map(|short| short.as_str());
-    let content_encoding = properties.content_encoding().as_ref().map(|short| short.as_str());
+    let Brief { content_type, content_encoding, timestamp, .. } = parcel.brief();
     let request = request::parse(&parcel.body, content_type, content_encoding, ids_max);
-    let age = properties.timestamp().and_then(|seconds| age(seconds, now));
+    let age = timestamp.and_then(|seconds| age(seconds, now));
     Arrival { tag, redelivered: parcel.redelivered, waited: parcel.waited, age, request }
 }
 
@@ -566,7 +571,7 @@ fn weight(arrival: &Arrival, parcel: &Parcel) -> usize {
     /// An ID as it stands in a body, roughly.
     const ID_BYTES: usize = 32;
     let ids = arrival.request.as_ref().map_or(1, |request| request.ids.len());
-    let is_compressed = parcel.properties.content_encoding().is_some();
+    let is_compressed = parcel.brief().content_encoding.is_some();
     // Compressed, it may be a thousand times as large inside.
     let bytes = parcel.body.len().saturating_mul(if is_compressed { 1_000 } else { 1 });
     ids.max(bytes / ID_BYTES)
@@ -600,8 +605,8 @@ fn explain(queue: &str, error: &lapin::Error) -> Fault {
 
 #[cfg(test)]
 mod tests {
-    use lapin::ErrorKind;
     use lapin::protocol::AMQPError;
+    use lapin::{BasicProperties, ErrorKind};
 
     use super::*;
 
@@ -613,12 +618,13 @@ mod tests {
     #[test]
     fn what_is_long_or_compressed_is_heavy() {
         let weight = |body: &[u8], encoding: Option<&str>| {
-            let mut delivery = Delivery::mock(1, "".into(), "".into(), false, body.to_vec());
+            let delivery = Delivery::mock(1, "".into(), "".into(), false, body.to_vec());
+            let mut properties = BasicProperties::default();
             if let Some(encoding) = encoding {
-                delivery.properties = delivery.properties.with_content_encoding(encoding.into());
+                properties = properties.with_content_encoding(encoding.into());
             }
             let mut shelf = Shelf::new();
-            shelf.put(delivery, None).expect("the first");
+            shelf.put(delivery, Note::specimen(&properties, false)).expect("the first");
             let parcel = shelf.take(Tag(1)).expect("kept");
             super::weight(&open_up(Tag(1), &parcel, 10_000, UNIX_EPOCH), &parcel)
         };

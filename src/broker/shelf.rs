@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use lapin::message::Delivery;
+use lapin::Acker;
 use lapin::types::ShortString;
-use lapin::{Acker, BasicProperties};
 
-use super::sieve::Note;
+use super::sieve::{Brief, Note, Properties};
 use crate::delivery::Tag;
 
 /// IDs that are opened at once, give or take one message's: a small compressed body may hold thousands.
@@ -36,16 +36,21 @@ pub(super) struct Parcel {
     pub(super) acker: Acker,
     /// The body, as it came.
     pub(super) body: Vec<u8>,
-    /// The properties; boxed, as they are large and only read once.
-    pub(super) properties: Box<BasicProperties>,
     /// Where it was published to.
     pub(super) route: Arc<Route>,
     /// It was delivered before.
     pub(super) redelivered: bool,
     /// It was in the queue when consuming began.
     pub(super) waited: bool,
-    /// What the sieve had to say of it; boxed, as most have none.
-    pub(super) note: Option<Box<Note>>,
+    /// What the sieve had to say of it, and its properties.
+    pub(super) note: Note,
+}
+
+impl Parcel {
+    /// Its properties, if it has any.
+    pub(super) fn brief(&self) -> Brief<'_> {
+        self.note.properties().map(Properties::brief).unwrap_or_default()
+    }
 }
 
 /// What a message was published to.
@@ -81,29 +86,29 @@ impl Shelf {
     }
 
     /// Keeps `delivery` until it is settled.
-    pub(super) fn put(&mut self, delivery: Delivery, note: Option<Note>) -> Result<(), Gap> {
+    pub(super) fn put(&mut self, delivery: Delivery, note: Note) -> Result<(), Gap> {
         let tag = Tag(delivery.delivery_tag);
         if tag != self.next {
             return Err(Gap { got: tag, due: self.next });
         }
         self.next = Tag(tag.0 + 1);
-        if delivery.properties.priority().is_some_and(|priority| priority > 0) {
-            // Where there are priorities, the last may be first.
-            self.newcomer = self.newcomer.min(tag);
-        }
         let route = Route { exchange: delivery.exchange, routing_key: delivery.routing_key };
         if *self.route != route {
             self.route = Arc::new(route);
         }
-        let parcel = Parcel {
+        let mut parcel = Parcel {
             acker: delivery.acker,
             body: delivery.data,
-            properties: Box::new(delivery.properties),
             route: Arc::clone(&self.route),
             redelivered: delivery.redelivered,
             waited: tag < self.newcomer,
-            note: note.map(Box::new),
+            note,
         };
+        if parcel.waited && parcel.brief().priority.is_some_and(|priority| priority > 0) {
+            // Where there are priorities, the last may be first.
+            self.newcomer = tag;
+            parcel.waited = false;
+        }
         self.parcels.insert(tag, parcel);
         Ok(())
     }
@@ -188,14 +193,20 @@ impl Shelf {
 
 #[cfg(test)]
 mod tests {
+    use lapin::BasicProperties;
+
     use super::*;
 
     fn shelf(deliveries: u64) -> Shelf {
         let mut shelf = Shelf::new();
         for tag in 1..=deliveries {
-            shelf.put(delivery(tag), None).expect("contiguous");
+            shelf.put(delivery(tag), note()).expect("contiguous");
         }
         shelf
+    }
+
+    fn note() -> Note {
+        Note::specimen(&BasicProperties::default(), false)
     }
 
     fn delivery(tag: u64) -> Delivery {
@@ -205,9 +216,9 @@ mod tests {
     #[test]
     fn tags_must_count_up_by_one() {
         let mut shelf = shelf(2);
-        assert_eq!(shelf.put(delivery(4), None), Err(Gap { got: Tag(4), due: Tag(3) }));
-        assert_eq!(shelf.put(delivery(2), None), Err(Gap { got: Tag(2), due: Tag(3) }));
-        assert_eq!(shelf.put(delivery(3), None), Ok(()));
+        assert_eq!(shelf.put(delivery(4), note()), Err(Gap { got: Tag(4), due: Tag(3) }));
+        assert_eq!(shelf.put(delivery(2), note()), Err(Gap { got: Tag(2), due: Tag(3) }));
+        assert_eq!(shelf.put(delivery(3), note()), Ok(()));
         assert_eq!(shelf.taken(), 3);
     }
 
@@ -217,7 +228,7 @@ mod tests {
         assert_eq!(shelf.hand_over(2, |tag, parcel| ((tag.0, parcel.body.len()), 1)), [(1, 1), (2, 2)]);
         assert_eq!(shelf.hand_over(9, |tag, _| (tag.0, 1)), [3, 4, 5]);
         assert!(!shelf.has_unhanded());
-        shelf.put(delivery(6), None).expect("contiguous");
+        shelf.put(delivery(6), note()).expect("contiguous");
         assert!(shelf.has_unhanded());
         assert_eq!(shelf.hand_over(9, |tag, _| (tag.0, 1)), [6]);
     }
@@ -236,7 +247,7 @@ mod tests {
         assert_eq!(shelf.take_unhanded().len(), 3);
         assert!(!shelf.has_unhanded());
         assert_eq!(shelf.take_up_to(Tag(5)).0, 2);
-        shelf.put(delivery(6), None).expect("tags go on after a consumer was cancelled");
+        shelf.put(delivery(6), note()).expect("tags go on after a consumer was cancelled");
         assert_eq!(shelf.hand_over(9, |tag, _| (tag.0, 1)), [6]);
     }
 
@@ -258,7 +269,7 @@ mod tests {
         let mut shelf = shelf(2);
         shelf.expect_waiting(2);
         for tag in 3..=5 {
-            shelf.put(delivery(tag), None).expect("contiguous");
+            shelf.put(delivery(tag), note()).expect("contiguous");
         }
         let waited = |shelf: &Shelf, tag| shelf.get(Tag(tag)).expect("kept").waited;
         assert_eq!([1, 2, 3, 4, 5].map(|tag| waited(&shelf, tag)), [false, false, true, true, false]);
@@ -269,9 +280,8 @@ mod tests {
         let mut shelf = shelf(0);
         shelf.expect_waiting(4);
         for (tag, priority) in [(1, 0), (2, 1), (3, 0)] {
-            let mut delivery = delivery(tag);
-            delivery.properties = delivery.properties.with_priority(priority);
-            shelf.put(delivery, None).expect("contiguous");
+            let properties = BasicProperties::default().with_priority(priority);
+            shelf.put(delivery(tag), Note::specimen(&properties, false)).expect("contiguous");
         }
         assert_eq!([1, 2, 3].map(|tag| shelf.get(Tag(tag)).expect("kept").waited), [true, false, false]);
     }

@@ -7,6 +7,9 @@
 //! is replaced, in place wherever that is possible. What was replaced is noted under the delivery's tag, for the log
 //! and for a dead letter.
 //!
+//! Whoever consumes by the thousand has the properties taken off the deliveries and put into the notes, as they are:
+//! hardly any is ever read, and for lapin they are most of a delivery's price, in time and in memory.
+//!
 //! The sieve is also the one place that sees how large a message is before it is in memory: the prefetch counts
 //! messages, and a few thousand of 16 MiB would be too many. Whoever reads dead letters has all deliveries bounded so,
 //! the small ones too, and leaves the rest in the socket.
@@ -15,16 +18,19 @@ mod cursor;
 mod header;
 mod method;
 mod note;
+mod properties;
 
+use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use futures_util::{AsyncRead, AsyncWrite};
 
-use self::header::{Repair, VALUE_BYTES};
+use self::header::{FLAGS_BYTES, HEAD_BYTES, Repair, VALUE_BYTES};
 use self::method::Method;
 pub(super) use self::note::{Note, Notes};
+pub(super) use self::properties::{Brief, Properties};
 use super::address;
 use crate::delivery::Tag;
 
@@ -108,12 +114,13 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Sieve<S> {
     }
 }
 
-/// Follows the frames of one connection. The buffer holds, from front to back: what was taken, what is sifted, and
-/// the begin of a frame that isn't whole yet.
+/// Follows the frames of one connection. The buffer holds, from front to back: what was taken, what is sifted, a gap
+/// for what was left out, and the begin of a frame that isn't whole yet.
 struct Sifter {
     buffer: Vec<u8>,
     taken: usize,
     sifted: usize,
+    seen: usize,
     filled: usize,
     /// Bytes to come that need no look: the rest of a body.
     passing: usize,
@@ -123,6 +130,8 @@ struct Sifter {
     delivery: Option<(Tag, Repair)>,
     /// It has to wait, and everything behind it.
     is_parked: bool,
+    /// On deliveries that nobody has seen yet.
+    fresh: VecDeque<(Tag, Note)>,
     notes: Notes,
 }
 
@@ -132,11 +141,13 @@ impl Sifter {
             buffer: vec![0; BUFFER_BYTES],
             taken: 0,
             sifted: 0,
+            seen: 0,
             filled: 0,
             passing: 0,
             frame_max: address::FRAME_BYTES_MAX as usize,
             delivery: None,
             is_parked: false,
+            fresh: VecDeque::new(),
             notes,
         }
     }
@@ -151,9 +162,9 @@ impl Sifter {
 
     /// Where to read to; at least one byte. Everything sifted has been taken.
     fn room(&mut self) -> &mut [u8] {
-        self.buffer.copy_within(self.taken..self.filled, 0);
-        self.filled -= self.taken;
-        (self.taken, self.sifted) = (0, 0);
+        self.buffer.copy_within(self.seen..self.filled, 0);
+        self.filled -= self.seen;
+        (self.taken, self.sifted, self.seen) = (0, 0, 0);
         if self.filled == self.buffer.len() {
             self.buffer.resize(2 * self.filled, 0);
         } else if self.filled == 0 && self.buffer.len() > BUFFER_BYTES {
@@ -168,12 +179,19 @@ impl Sifter {
     /// If the connection can't go on.
     fn fill(&mut self, count: usize) -> io::Result<()> {
         self.filled += count;
+        let sifted = self.sift();
+        // Before any of it is handed out, so that no delivery comes without its note.
+        self.notes.add(&mut self.fresh);
+        sifted
+    }
+
+    fn sift(&mut self) -> io::Result<()> {
         self.is_parked = false;
         while !self.is_parked {
-            let passing = self.passing.min(self.filled - self.sifted);
-            self.sifted += passing;
+            let passing = self.passing.min(self.filled - self.seen);
+            self.pass(passing);
             self.passing -= passing;
-            let waiting = &self.buffer[self.sifted..self.filled];
+            let waiting = &self.buffer[self.seen..self.filled];
             let Some(&[kind, _, _, a, b, c, d]) = waiting.first_chunk::<FRAME_HEAD_BYTES>() else {
                 return Ok(());
             };
@@ -192,31 +210,46 @@ impl Sifter {
         Ok(())
     }
 
+    /// Lets the next `bytes` through.
+    fn pass(&mut self, bytes: usize) {
+        if self.sifted < self.seen {
+            self.buffer.copy_within(self.seen..self.seen + bytes, self.sifted);
+        }
+        self.sifted += bytes;
+        self.seen += bytes;
+    }
+
+    /// Makes the next frame shorter: of its `payload` only the first `kept` bytes remain.
+    fn shorten(&mut self, payload: usize, kept: usize) {
+        let (start, cut) = (self.seen + FRAME_HEAD_BYTES, payload - kept);
+        if cut == 0 {
+            return;
+        }
+        let size = u32::try_from(kept).expect("less than it was");
+        self.buffer[start - size_of::<u32>()..start].copy_from_slice(&size.to_be_bytes());
+        self.buffer.copy_within(self.seen..start + kept, self.seen + cut);
+        self.seen += cut;
+    }
+
     fn method(&mut self, payload: usize) {
-        let start = self.sifted + FRAME_HEAD_BYTES;
+        let start = self.seen + FRAME_HEAD_BYTES;
         match method::sift(&mut self.buffer[start..start + payload]) {
             // No limit of its own.
             Some(Method::Tune { frame_max: 0 }) | None => {}
             Some(Method::Tune { frame_max }) => self.frame_max = self.frame_max.min(frame_max as usize),
             Some(Method::Deliver { tag, repair }) => self.delivery = Some((tag, repair)),
         }
-        self.sifted = start + payload + FRAME_TAIL_BYTES;
+        self.pass(FRAME_HEAD_BYTES + payload + FRAME_TAIL_BYTES);
     }
 
     fn header(&mut self, payload: usize) -> io::Result<()> {
-        let start = self.sifted + FRAME_HEAD_BYTES;
+        let start = self.seen + FRAME_HEAD_BYTES;
         let room = self.frame_max.saturating_sub(FRAME_HEAD_BYTES + FRAME_TAIL_BYTES);
         let sifted = header::sift(&mut self.buffer[start..start + payload], room);
-        if sifted.bytes < payload {
-            self.buffer.copy_within(start + payload..self.filled, start + sifted.bytes);
-            self.filled -= payload - sifted.bytes;
-            let size = u32::try_from(sifted.bytes).expect("less than it was");
-            self.buffer[start - 4..start].copy_from_slice(&size.to_be_bytes());
-        }
-        let end = start + sifted.bytes + FRAME_TAIL_BYTES;
+        self.shorten(payload, sifted.bytes);
         // Only deliveries are taken in hand; other contents are what the broker returns to us.
         let Some((tag, repair)) = self.delivery.take() else {
-            self.sifted = end;
+            self.pass(FRAME_HEAD_BYTES + sifted.bytes + FRAME_TAIL_BYTES);
             return Ok(());
         };
         let repair = repair | sifted.repair;
@@ -228,8 +261,26 @@ impl Sifter {
             self.is_parked = true;
             return Ok(());
         }
-        self.sifted = end;
-        self.notes.take_down(tag, repair, bytes)
+        let load = self.notes.weigh(tag, bytes)?;
+        let properties = if self.notes.keep_properties() { self.take_properties(sifted.bytes) } else { None };
+        if properties.is_none() {
+            self.pass(FRAME_HEAD_BYTES + sifted.bytes + FRAME_TAIL_BYTES);
+        }
+        if repair != Repair::NONE || properties.is_some() || load.is_some() {
+            self.fresh.push_back((tag, Note { repair, properties, load }));
+        }
+        Ok(())
+    }
+
+    /// Lets the next content header through without its properties, which it returns, unless it is too short for any.
+    fn take_properties(&mut self, payload: usize) -> Option<Properties> {
+        let start = self.seen + FRAME_HEAD_BYTES;
+        let (flags, bare) = (start + HEAD_BYTES, HEAD_BYTES + FLAGS_BYTES);
+        let properties = Properties::new(self.buffer.get(flags..start + payload).filter(|_| payload >= bare)?);
+        self.buffer[flags..start + bare].fill(0);
+        self.shorten(payload, bare);
+        self.pass(FRAME_HEAD_BYTES + bare + FRAME_TAIL_BYTES);
+        Some(properties)
     }
 }
 

@@ -31,7 +31,7 @@ pub(super) async fn run(amqp: Amqp, dead_letter: DeadLetter, batch: Batch, event
     let (stop, stopped) = oneshot::channel();
     let publisher = tokio::spawn(publisher::run(amqp.clone(), names.clone(), jobs, events.clone(), stopped));
     let mut supervisor = Supervisor {
-        dialer: Dialer::new(&amqp, "consume"),
+        dialer: Dialer::keeping_properties(&amqp, "consume"),
         amqp,
         batch,
         names,

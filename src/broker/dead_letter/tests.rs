@@ -26,18 +26,17 @@ fn parcel(properties: BasicProperties) -> Parcel {
     Parcel {
         acker: delivery.acker,
         body: b"\xff not even text".to_vec(),
-        properties: Box::new(properties),
         route: Arc::new(Route { exchange: "videos".into(), routing_key: "video.gone".into() }),
         redelivered: false,
         waited: false,
-        note: None,
+        note: Note::specimen(&properties, false),
     }
 }
 
 #[test]
 fn what_had_to_be_made_readable_is_said() {
     let mut repaired = parcel(BasicProperties::default());
-    repaired.note = Some(Box::new(Note::specimen()));
+    repaired.note = Note::specimen(&BasicProperties::default(), true);
     let letter = letter(&repaired, &obituary(), &names(), UNIX_EPOCH);
     let said = "bytes that are not UTF-8 became question marks; \
                 headers that do not fit a frame, or are garbled, were left out";

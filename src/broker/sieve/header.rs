@@ -13,12 +13,12 @@ const NESTING_MAX: usize = 32;
 pub(super) const VALUE_BYTES: usize = 64;
 
 /// Class, weight, body size.
-const HEAD_BYTES: usize = 12;
+pub(super) const HEAD_BYTES: usize = 12;
 /// The property flags after that.
-const FLAGS_BYTES: usize = 2;
+pub(super) const FLAGS_BYTES: usize = 2;
 
 /// What follows the flags: one property for each bit that is set, from the highest down.
-const PROPERTIES: [Property; 14] = {
+pub(super) const PROPERTIES: [Property; 14] = {
     use Property::{Number, Octet, Table, Text};
     [Text, Text, Table, Octet, Octet, Text, Text, Text, Text, Number, Text, Text, Text, Text]
 };
@@ -26,7 +26,7 @@ const PROPERTIES: [Property; 14] = {
 const HEADERS_FLAG: u16 = 1 << 13;
 
 #[derive(Clone, Copy, Debug)]
-enum Property {
+pub(super) enum Property {
     Text,
     Table,
     Octet,

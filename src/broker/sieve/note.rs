@@ -1,6 +1,6 @@
 //! What the sieve tells of deliveries, from lapin's thread to ours.
 
-use std::collections::BTreeMap;
+use std::collections::VecDeque;
 use std::io;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,6 +10,7 @@ use futures_util::task::AtomicWaker;
 use tokio::sync::watch;
 
 use super::header::Repair;
+use super::properties::Properties;
 use crate::delivery::Tag;
 
 /// A delivery above this is accounted for; the prefetch bounds the others well enough.
@@ -26,9 +27,12 @@ const DELIVERY_BYTES: u64 = 512;
 /// Something about a delivery that isn't in it.
 #[derive(Debug)]
 pub(in crate::broker) struct Note {
-    repair: Repair,
+    pub(super) repair: Repair,
+    /// What was taken off it.
+    pub(super) properties: Option<Properties>,
     /// Freed with the note.
-    _load: Option<Load>,
+    #[expect(dead_code, reason = "it only has to live as long as the note")]
+    pub(super) load: Option<Load>,
 }
 
 /// The notes on the deliveries of one connection; clones share them.
@@ -37,12 +41,13 @@ pub(in crate::broker) struct Notes(Arc<Pad>);
 
 #[derive(Debug)]
 struct Pad {
-    notes: Mutex<BTreeMap<Tag, Note>>,
-    /// How many notes there are, as most often there are none.
-    count: AtomicUsize,
+    /// In the order in which the deliveries come.
+    notes: Mutex<VecDeque<(Tag, Note)>>,
     account: Arc<Account>,
     /// What comes when there is no room for it waits, instead of ending the connection.
     is_patient: bool,
+    /// Properties are kept here instead of being read.
+    keeps_properties: bool,
     /// Whether not even a [`Leeway`] helps what waits.
     is_flooded: watch::Sender<bool>,
     /// The tag of the delivery that would have been too much; 0 if there was none.
@@ -67,7 +72,7 @@ pub(in crate::broker) struct Leeway(Arc<Account>);
 
 /// A delivery's share in the account, until it is dropped.
 #[derive(Debug)]
-struct Load {
+pub(super) struct Load {
     bytes: u64,
     account: Arc<Account>,
 }
@@ -78,9 +83,16 @@ impl Note {
         (self.repair != Repair::NONE).then(|| self.repair.to_string())
     }
 
+    /// The properties that were taken off the delivery, if they were.
+    pub(in crate::broker) fn properties(&self) -> Option<&Properties> {
+        self.properties.as_ref()
+    }
+
+    /// On a delivery with these properties, in which something had to be replaced or not.
     #[cfg(test)]
-    pub(in crate::broker) fn specimen() -> Self {
-        Self { repair: Repair::TEXT | Repair::HEADERS, _load: None }
+    pub(in crate::broker) fn specimen(properties: &lapin::BasicProperties, is_repaired: bool) -> Self {
+        let repair = if is_repaired { Repair::TEXT | Repair::HEADERS } else { Repair::NONE };
+        Self { repair, properties: Some(Properties::of(properties)), load: None }
     }
 }
 
@@ -88,9 +100,9 @@ impl Default for Pad {
     fn default() -> Self {
         Self {
             notes: Mutex::default(),
-            count: AtomicUsize::default(),
             account: Arc::default(),
             is_patient: false,
+            keeps_properties: false,
             is_flooded: watch::Sender::new(false),
             refused: AtomicU64::default(),
         }
@@ -137,6 +149,11 @@ impl Notes {
         Self(Arc::new(Pad { is_patient: true, ..Pad::default() }))
     }
 
+    /// Notes for whoever hardly ever wants to know a delivery's properties: they stand here, and lapin sees none.
+    pub(in crate::broker) fn keeping_properties() -> Self {
+        Self(Arc::new(Pad { keeps_properties: true, ..Pad::default() }))
+    }
+
     /// For as long as an answer is awaited: it comes behind deliveries that nobody takes meanwhile.
     pub(in crate::broker) fn leeway(&self) -> Leeway {
         let account = &self.0.account;
@@ -177,36 +194,42 @@ impl Notes {
         self.0.account.waiting.register(waker);
     }
 
-    /// Notes what is remarkable about a delivery of so many `bytes` that is about to come.
+    /// Whether properties are to be noted instead of passed on.
+    pub(super) fn keep_properties(&self) -> bool {
+        self.0.keeps_properties
+    }
+
+    /// Takes a delivery of so many `bytes`, which is about to come, into account if it counts.
     ///
     /// # Errors
     /// If that is more than may be in hand: the connection has to end before it is read.
-    pub(super) fn take_down(&self, tag: Tag, repair: Repair, bytes: u64) -> io::Result<()> {
-        let load = if self.0.is_patient {
-            Some(self.count(bytes.saturating_add(DELIVERY_BYTES)))
+    pub(super) fn weigh(&self, tag: Tag, bytes: u64) -> io::Result<Option<Load>> {
+        if self.0.is_patient {
+            Ok(Some(self.count(bytes.saturating_add(DELIVERY_BYTES))))
         } else if bytes > LIGHT_BYTES_MAX {
-            Some(self.load(tag, bytes)?)
+            self.load(tag, bytes).map(Some)
         } else {
-            None
-        };
-        if repair != Repair::NONE || load.is_some() {
-            let mut notes = self.lock();
-            notes.insert(tag, Note { repair, _load: load });
-            self.0.count.store(notes.len(), Ordering::Relaxed);
+            Ok(None)
         }
-        Ok(())
     }
 
-    /// Takes the note on a delivery that has come.
-    pub(in crate::broker) fn take(&self, tag: Tag) -> Option<Note> {
-        // The delivery came through a channel, and this count is as old as the delivery at most.
-        if self.0.count.load(Ordering::Relaxed) == 0 {
-            return None;
+    /// Adds notes on deliveries that are about to come, in this order.
+    pub(super) fn add(&self, fresh: &mut VecDeque<(Tag, Note)>) {
+        if !fresh.is_empty() {
+            self.lock().append(fresh);
         }
+    }
+
+    /// Takes the note on a delivery that has come; those on deliveries before it are dropped.
+    pub(in crate::broker) fn take(&self, tag: Tag) -> Option<Note> {
         let mut notes = self.lock();
-        let note = notes.remove(&tag);
-        self.0.count.store(notes.len(), Ordering::Relaxed);
-        note
+        let place = notes.iter().position(|(noted, _)| *noted == tag)?;
+        notes.drain(..=place).next_back().map(|(_, note)| note)
+    }
+
+    /// Appends all notes to `taken`.
+    pub(in crate::broker) fn take_all(&self, taken: &mut VecDeque<(Tag, Note)>) {
+        taken.append(&mut self.lock());
     }
 
     /// The delivery that ended the connection by being too much, if one did.
@@ -234,7 +257,7 @@ impl Notes {
         Load { bytes, account }
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<Tag, Note>> {
+    fn lock(&self) -> MutexGuard<'_, VecDeque<(Tag, Note)>> {
         self.0.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -247,12 +270,20 @@ mod tests {
 
     const MIB: u64 = 1024 * 1024;
 
+    fn take_down(notes: &Notes, tag: u64, repair: Repair, bytes: u64) -> io::Result<()> {
+        let load = notes.weigh(Tag(tag), bytes)?;
+        if repair != Repair::NONE || load.is_some() {
+            notes.add(&mut [(Tag(tag), Note { repair, properties: None, load })].into());
+        }
+        Ok(())
+    }
+
     #[test]
     fn only_what_is_remarkable_is_noted_and_it_is_taken_once() {
         let notes = Notes::default();
-        notes.take_down(Tag(1), Repair::NONE, 200).expect("light");
-        notes.take_down(Tag(2), Repair::TEXT, 200).expect("light");
-        notes.take_down(Tag(3), Repair::NONE, MIB).expect("the only one");
+        take_down(&notes, 1, Repair::NONE, 200).expect("light");
+        take_down(&notes, 2, Repair::TEXT, 200).expect("light");
+        take_down(&notes, 3, Repair::NONE, MIB).expect("the only one");
         assert!(notes.take(Tag(1)).is_none());
         let repaired = notes.take(Tag(2)).and_then(|note| note.repaired());
         assert_eq!(repaired.as_deref(), Some("bytes that are not UTF-8 became question marks"));
@@ -264,13 +295,13 @@ mod tests {
     fn heavy_deliveries_are_bounded_by_what_is_in_hand() {
         let notes = Notes::default();
         for tag in 1..=4 {
-            notes.take_down(Tag(tag), Repair::NONE, 16 * MIB).expect("64 MiB are fine");
+            take_down(&notes, tag, Repair::NONE, 16 * MIB).expect("64 MiB are fine");
         }
         assert_eq!(notes.refused(), None);
         drop(notes.take(Tag(1)));
-        notes.take_down(Tag(5), Repair::NONE, 16 * MIB).expect("one was settled");
+        take_down(&notes, 5, Repair::NONE, 16 * MIB).expect("one was settled");
         let held = notes.take(Tag(2));
-        assert!(notes.take_down(Tag(6), Repair::NONE, 5000).is_err());
+        assert!(take_down(&notes, 6, Repair::NONE, 5000).is_err());
         assert_eq!(notes.refused(), Some(Tag(6)));
         drop(held);
     }
@@ -278,17 +309,17 @@ mod tests {
     #[test]
     fn a_single_one_may_be_of_any_size() {
         let notes = Notes::default();
-        notes.take_down(Tag(1), Repair::NONE, 128 * MIB).expect("alone");
-        notes.take_down(Tag(2), Repair::NONE, 4096).expect("light ones aren't counted");
-        assert!(notes.take_down(Tag(3), Repair::NONE, 5000).is_err());
+        take_down(&notes, 1, Repair::NONE, 128 * MIB).expect("alone");
+        take_down(&notes, 2, Repair::NONE, 4096).expect("light ones aren't counted");
+        assert!(take_down(&notes, 3, Repair::NONE, 5000).is_err());
         assert_eq!(notes.refused(), Some(Tag(3)));
     }
 
     #[test]
     fn a_refused_delivery_weighs_nothing() {
         let notes = Notes::default();
-        notes.take_down(Tag(1), Repair::NONE, 128 * MIB).expect("alone");
-        assert!(notes.take_down(Tag(2), Repair::NONE, MIB).is_err());
+        take_down(&notes, 1, Repair::NONE, 128 * MIB).expect("alone");
+        assert!(take_down(&notes, 2, Repair::NONE, MIB).is_err());
         drop(notes.take(Tag(1)));
         assert_eq!(notes.0.account.bytes.load(Ordering::Relaxed), 0);
     }
@@ -299,7 +330,7 @@ mod tests {
             .take_while(|tag| {
                 let comes = !notes.has_to_wait(MIB);
                 if comes {
-                    notes.take_down(Tag(*tag), Repair::NONE, MIB).expect("nothing ends it");
+                    take_down(notes, *tag, Repair::NONE, MIB).expect("nothing ends it");
                 }
                 comes
             })
@@ -309,7 +340,7 @@ mod tests {
     #[test]
     fn the_patient_bound_all_deliveries_and_each_exception() {
         let notes = Notes::patient();
-        let light = |tag| notes.take_down(Tag(tag), Repair::NONE, 100).expect("nothing ends it");
+        let light = |tag| take_down(&notes, tag, Repair::NONE, 100).expect("nothing ends it");
         let mut tag = 0;
         while !notes.has_to_wait(100) {
             tag += 1;
@@ -334,7 +365,7 @@ mod tests {
     async fn a_flood_is_what_no_leeway_helps() {
         let notes = Notes::patient();
         assert!(!notes.has_to_wait(200 * MIB), "alone");
-        notes.take_down(Tag(1), Repair::NONE, 127 * MIB).expect("nothing ends it");
+        take_down(&notes, 1, Repair::NONE, 127 * MIB).expect("nothing ends it");
         assert!(notes.has_to_wait(1000));
         assert!(notes.flooded().now_or_never().is_none(), "it is only too much without leeway");
         assert!(notes.has_to_wait(MIB));

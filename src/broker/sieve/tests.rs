@@ -69,7 +69,15 @@ fn nested(depth: usize) -> Vec<u8> {
 
 /// All that comes out, and the notes.
 async fn sifted(bytes: &[u8], cuts: &[usize], buffer: usize) -> (io::Result<Vec<u8>>, Notes) {
-    let notes = Notes::default();
+    sifted_with(Notes::default(), bytes, cuts, buffer).await
+}
+
+async fn sifted_with(
+    notes: Notes,
+    bytes: &[u8],
+    cuts: &[usize],
+    buffer: usize,
+) -> (io::Result<Vec<u8>>, Notes) {
     let stream = Trickle { bytes: bytes.to_vec(), cuts: cuts.to_vec(), place: 0 };
     let mut sieve = Sieve { stream, sifter: Sifter::new(notes.clone()) };
     let mut all = Vec::new();
@@ -242,6 +250,35 @@ async fn whoever_is_patient_waits_for_room_instead() {
     assert_eq!(notes.refused(), None);
 }
 
+#[tokio::test]
+async fn properties_are_taken_off_deliveries_and_off_nothing_else() {
+    let table = [&short(b"x-\xff")[..], b"S", &long(b"value")].concat();
+    let properties = [short(b"text/plain"), long(&table), vec![7]].concat();
+    let flags = 1 << 15 | 1 << 13 | 1 << 11;
+    let full = frame(HEADER, &content(2, flags, &properties));
+    let bare = frame(HEADER, &content(2, 0, b""));
+    let (body, returned) = (frame(BODY, b"{}"), frame(METHOD, &[0, 60, 0, 50]));
+    let message = |tag, header: &[u8]| [&deliver(tag, b"delete")[..], header, &body].concat();
+    let bytes = [message(1, &full), returned.clone(), full.clone(), message(2, &bare)].concat();
+    for cuts in [&[][..], &[60, 61, 90, 150]] {
+        let (passed, notes) = sifted_with(Notes::keeping_properties(), &bytes, cuts, 50).await;
+        let readable = String::from_utf8_lossy(&full).replace('\u{fffd}', "?");
+        let start = message(1, &bare).len() + returned.len();
+        let passed = passed.expect("it goes on");
+        assert_eq!(passed[..start], [message(1, &bare), returned.clone()].concat());
+        assert_eq!(passed[start..].len(), full.len() + message(2, &bare).len());
+        assert!(readable.contains("x-?") && passed[start..].windows(3).any(|bytes| bytes == b"x-?"));
+        let note = notes.take(Tag(1)).expect("each has one");
+        let brief = note.properties().expect("kept").brief();
+        assert_eq!((brief.content_type, brief.priority), (Some("text/plain"), Some(7)));
+        let headers = note.properties().expect("kept").parse().headers().clone().expect("some");
+        assert!(headers.inner().contains_key("x-?"));
+        assert!(note.repaired().is_some());
+        let note = notes.take(Tag(2)).expect("each has one");
+        assert_eq!(note.properties().map(Properties::parse), Some(lapin::BasicProperties::default()));
+    }
+}
+
 fn value() -> impl Strategy<Value = Vec<u8>> {
     let plain = prop_oneof![
         Just(b"V".to_vec()),
@@ -301,6 +338,32 @@ proptest! {
             prop_assert_eq!(&payload, &before);
         }
         prop_assert!(!was_readable || sifted.repair == Repair::NONE || sifted.repair == Repair::NESTING);
+    }
+
+    #[test]
+    fn properties_that_are_kept_are_those_that_lapin_would_have_read(
+        payload in header(),
+        cuts in prop::collection::vec(0_usize..2000, 0..20),
+        buffer in 1_usize..300,
+    ) {
+        let body = frame(BODY, b"nine byte");
+        let bytes = [&deliver(1, b"key")[..], &frame(HEADER, &payload), &body].concat();
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let (passed, _) = runtime.block_on(sifted(&bytes, &cuts, buffer));
+        let (kept, notes) = runtime.block_on(sifted_with(Notes::keeping_properties(), &bytes, &cuts, buffer));
+        let head = deliver(1, b"key").len() + FRAME_HEAD_BYTES;
+        let passed = passed.expect("it goes on");
+        let (_, expected) = parse_properties(&passed[head + 12..]).expect("readable");
+        let bare = frame(HEADER, &content(9, 0, b""));
+        prop_assert_eq!(kept.expect("it goes on"), [deliver(1, b"key"), bare, body].concat());
+        let note = notes.take(Tag(1)).expect("each has one");
+        let properties = note.properties().expect("kept");
+        prop_assert_eq!(properties.parse(), expected.clone());
+        let brief = properties.brief();
+        prop_assert_eq!(brief.content_type, expected.content_type().as_ref().map(|text| text.as_str()));
+        prop_assert_eq!(brief.content_encoding, expected.content_encoding().as_ref().map(|text| text.as_str()));
+        prop_assert_eq!(brief.priority, *expected.priority());
+        prop_assert_eq!(brief.timestamp, *expected.timestamp());
     }
 
     #[test]
