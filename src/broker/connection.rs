@@ -30,6 +30,9 @@ use super::muffle::Muffle;
 use super::sieve::{Notes, Sieve};
 use crate::config::Amqp;
 
+/// The largest frame for whoever consumes by the thousand, in bytes. lapin goes round and round in a buffer of 32 of them,
+/// which shall fit a processor's cache; and RabbitMQ wants 8192 at least.
+const SMALL_FRAME_BYTES_MAX: u32 = 16 * 1024;
 /// How long one attempt to connect may take.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 /// After this long without success the next attempt starts beside the last.
@@ -66,6 +69,8 @@ pub(crate) struct Dialer {
     name: String,
     /// Makes what its connections tell of deliveries.
     notes: fn() -> Notes,
+    /// The largest frame its connections agree to, in bytes.
+    frame_max: u32,
     muffle: Muffle,
     /// The last fault that was worth another attempt.
     pub(crate) last: Option<Fault>,
@@ -75,7 +80,14 @@ impl Dialer {
     /// A dialer whose connections the broker lists as `deletion-worker <version> <purpose>`.
     pub(crate) fn new(amqp: &Amqp, purpose: &str) -> Self {
         let name = format!("deletion-worker {} {purpose}", env!("CARGO_PKG_VERSION"));
-        Self { amqp: amqp.clone(), name, notes: Notes::default, muffle: Muffle::default(), last: None }
+        Self {
+            amqp: amqp.clone(),
+            name,
+            notes: Notes::default,
+            frame_max: address::FRAME_BYTES_MAX,
+            muffle: Muffle::default(),
+            last: None,
+        }
     }
 
     /// A dialer for whoever lets go of deliveries as fast as they come: what is too much waits at the socket.
@@ -85,7 +97,9 @@ impl Dialer {
 
     /// A dialer for whoever takes in thousands of deliveries, whose properties are found in their notes alone.
     pub(crate) fn keeping_properties(amqp: &Amqp, purpose: &str) -> Self {
-        Self { notes: Notes::keeping_properties, ..Self::new(amqp, purpose) }
+        // Only properties have to fit a frame, and of these lapin sees none.
+        let frame_max = SMALL_FRAME_BYTES_MAX;
+        Self { notes: Notes::keeping_properties, frame_max, ..Self::new(amqp, purpose) }
     }
 
     /// Connects however long it takes, so that a broker that comes back is met within 2 s.
@@ -125,7 +139,8 @@ impl Dialer {
                     if plugs.len() == ATTEMPTS_MAX && let Some(plug) = plugs.remove(1) {
                         plug.pull();
                     }
-                    let address = addresses.pop_front().expect("there is at least one address");
+                    let mut address = addresses.pop_front().expect("there is at least one address");
+                    address.uri.query.frame_max = Some(self.frame_max);
                     let plug = Plug::default();
                     plugs.push_back(plug.clone());
                     attempts.push(attempt(address, self.name.clone(), Grip(plug), (self.notes)()));
