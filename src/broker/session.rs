@@ -38,6 +38,8 @@ const CHUNK_MAX: usize = 512;
 /// After a chunk that is smaller the next is let grow for so long: under load most of the price of a message is that of
 /// waking up for it.
 const REST: Duration = Duration::from_millis(1);
+/// How long the first delivery of a queue that isn't empty takes at most, if we are the one who is served.
+const PROMPT: Duration = Duration::from_secs(1);
 /// Commands taken at once.
 const COMMANDS_MAX: usize = 1024;
 /// Acknowledging frames that a quorum queue's channel surely passes on at once: half of what was seen.
@@ -104,6 +106,7 @@ pub(super) async fn run(
         intake: Vec::new(),
         notes: VecDeque::new(),
         shelf: Shelf::new(),
+        waiting: None,
         watch: Watch::new(Instant::now()),
         commands,
         queue: VecDeque::new(),
@@ -131,6 +134,8 @@ struct Epoch<'a> {
     /// On deliveries that are in the intake or will be.
     notes: VecDeque<(Tag, Note)>,
     shelf: Shelf,
+    /// What was in the queue before we began to consume, and when we did; nothing has come since.
+    waiting: Option<(u32, Instant)>,
     watch: Watch,
     commands: mpsc::UnboundedReceiver<Command>,
     queue: VecDeque<Command>,
@@ -238,6 +243,12 @@ impl Epoch<'_> {
 
     /// Puts what came on the shelf.
     fn keep(&mut self) -> Result<(), Fault> {
+        // Whoever overtook us as we began to consume is served alone for as long as it is there, and we get nothing.
+        if let Some((ready, since)) = self.waiting.take()
+            && since.elapsed() < PROMPT
+        {
+            self.shelf.expect_waiting(ready);
+        }
         self.line.notes().take_all(&mut self.notes);
         for delivery in self.intake.drain(..) {
             let note = self.notes.pop_front().filter(|(tag, _)| tag.0 == delivery.delivery_tag);
@@ -382,12 +393,8 @@ impl Epoch<'_> {
             let before = if self.surroundings.is_exclusive { Some(self.sight().await?) } else { None };
             self.consumer = Some(attempt(self.line, &Thing::Queue(queue), consume).await?);
             self.consumed = true;
-            // Whoever came before us may have had some of them, and nobody can come in between.
-            if let Some(before) = before.filter(|before| before.consumers == 0)
-                && self.sight().await?.consumers == 1
-            {
-                self.shelf.expect_waiting(before.ready);
-            }
+            let alone = before.filter(|before| before.consumers == 0);
+            self.waiting = alone.map(|before| (before.ready, Instant::now()));
         }
         self.tell(Event::Consuming).await;
         Ok(())

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use lapin::message::Delivery;
 use lapin::Acker;
+use lapin::message::Delivery;
 use lapin::types::ShortString;
 
 use super::sieve::{Brief, Note, Properties};

@@ -276,7 +276,8 @@ impl Sifter {
     fn take_properties(&mut self, payload: usize) -> Option<Properties> {
         let start = self.seen + FRAME_HEAD_BYTES;
         let (flags, bare) = (start + HEAD_BYTES, HEAD_BYTES + FLAGS_BYTES);
-        let properties = Properties::new(self.buffer.get(flags..start + payload).filter(|_| payload >= bare)?);
+        let properties =
+            Properties::new(self.buffer.get(flags..start + payload).filter(|_| payload >= bare)?);
         self.buffer[flags..start + bare].fill(0);
         self.shorten(payload, bare);
         self.pass(FRAME_HEAD_BYTES + bare + FRAME_TAIL_BYTES);

@@ -108,7 +108,8 @@ impl Watch {
         self.skipped += tag.0 - self.latest.0 - 1;
         self.latest = tag;
         let Message { redelivered, published, .. } = *message;
-        let held = Held { letter, keys, redelivered, published, since: self.step, dying: false, stored: false };
+        let held =
+            Held { letter, keys, redelivered, published, since: self.step, dying: false, stored: false };
         self.held.insert(tag, held);
         let count = self.held.len();
         Invariant::Prefetch.holds(count <= self.settings.prefetch, || format!("{count} deliveries in hand"))
@@ -138,7 +139,8 @@ impl Watch {
     /// The endpoint's true answer reached the worker.
     pub(super) fn hears(&mut self, call: &Call, answer: &Answer, now: Time) {
         self.step += 1;
-        let departed = self.calls.iter().find(|(other, _)| other.id == call.id).map(|(_, departed)| *departed);
+        let departed =
+            self.calls.iter().find(|(other, _)| other.id == call.id).map(|(_, departed)| *departed);
         self.calls.retain(|(other, _)| other.id != call.id);
         self.caller.hears(call, answer, now);
         let duplicate = answer.outcome == Outcome::Rejected(Rejection::Duplicate) && call.ids.len() == 1;
