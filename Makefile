@@ -15,7 +15,7 @@ on_4 := --config 'target."cfg(unix)".runner = "$(CURDIR)/tests/rabbitmq-4.sh"'
 on_broker := $(if $(BROKER),$(or $(on_$(BROKER)),$(error BROKER is 4 or nothing)))
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-deploy test-compose test-slow test-faults simulate fuzz soak bench lint doc check
+.PHONY: help demo test test-deploy test-compose test-slow test-faults simulate fuzz soak bench budget micro lint doc check
 
 help: ## list these targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r name text; do printf '  %-12s %s\n' "$$name" "$$text"; done
@@ -34,7 +34,7 @@ test-compose: ## docker-compose.yml for real, needs Docker; with STANDINS=1 also
 
 test-faults: ## the whole fault matrix, printed as a table: minutes
 	FAULT_MOMENTS=all $(CARGO) test --locked --test integration faults:: -- --include-ignored --nocapture \
-	    --test-threads=2 --skip broker_faults::
+	    --test-threads=4 --skip broker_faults::
 
 soak: ## load, faults and workers that come and go, all at once, for MINUTES=30
 	$(CARGO) build --release --locked
@@ -53,6 +53,12 @@ test-slow: ## what takes minutes: a million dead letters
 	$(CARGO) test --locked --test integration -- --ignored a_million_letters
 
 ROUNDS ?= 5
+
+budget: ## what parser and engine cost a message, in instructions and allocations, and fail if that is more than it was
+	$(CARGO) test --release --locked --test bench -- --ignored --exact micro::budgets --nocapture
+
+micro: ## the same, in time
+	$(CARGO) test --release --locked --test bench -- --ignored --exact micro::times --nocapture
 
 bench: ## how fast it drains, beside what it could be compared to: ROUNDS=5
 	tests/bench/run.sh --rounds $(ROUNDS)

@@ -17,10 +17,12 @@ pub(crate) mod press;
 mod publisher;
 pub(crate) mod revival;
 mod session;
+mod settle;
 mod shelf;
 mod sieve;
 mod supervisor;
 pub(crate) mod topology;
+mod unpack;
 mod watch;
 
 use tokio::sync::mpsc;

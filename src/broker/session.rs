@@ -6,17 +6,14 @@
 use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use futures_util::future::{join_all, poll_fn};
 use futures_util::{Stream, StreamExt};
 use lapin::message::Delivery;
-use lapin::options::{
-    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicNackOptions, BasicQosOptions,
-    QueueDeclareOptions,
-};
+use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
 use lapin::types::FieldTable;
-use lapin::{Acker, Channel, Consumer};
+use lapin::{Channel, Consumer};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
@@ -25,13 +22,14 @@ use super::fault::{Fault, Nature, code, reply_code};
 use super::muffle::Muffle;
 use super::pace::{Appetite, Course};
 use super::publisher::Job;
+use super::settle::{Single, Verdict, cover, settle};
 use super::shelf::{Parcel, Shelf};
-use super::sieve::{Brief, Note};
-use super::topology::{self, Names, Thing, attempt};
+use super::sieve::Note;
+use super::topology::{Names, Thing, attempt};
+use super::unpack::unpack;
 use super::watch::{Intake, Sight, Watch};
 use super::{Command, Event, Extent, Session, dead_letter};
 use crate::delivery::{Arrival, Obituary, Reason, Tag};
-use crate::request;
 
 /// Messages in one chunk.
 const CHUNK_MAX: usize = 512;
@@ -170,20 +168,6 @@ enum Happening<'a> {
     Watch,
 }
 
-/// A verdict that lapin can carry out by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
-    Ack,
-    GiveBack,
-}
-
-/// A delivery that is settled by itself.
-struct Single {
-    verdict: Verdict,
-    tag: Tag,
-    acker: Acker,
-}
-
 impl Epoch<'_> {
     async fn run(&mut self, arrivals: &mpsc::Sender<Vec<Arrival>>) -> Result<End, Fault> {
         let mut signals = self.line.listen()?;
@@ -221,11 +205,8 @@ impl Epoch<'_> {
                 Happening::Room(permit) => {
                     let ids_max = self.surroundings.ids_per_message_max;
                     let now = SystemTime::now();
-                    permit.send(self.shelf.hand_over(CHUNK_MAX, |tag, parcel| {
-                        let arrival = open_up(tag, parcel, ids_max, now);
-                        let weight = weight(&arrival, parcel);
-                        (arrival, weight)
-                    }));
+                    let unpack = |tag, parcel: &Parcel| unpack(tag, parcel, ids_max, now);
+                    permit.send(self.shelf.hand_over(CHUNK_MAX, unpack));
                 }
                 Happening::Stored(tags) => self.tell(Event::DeadLettered(tags)).await,
                 Happening::Deliveries => {
@@ -390,7 +371,10 @@ impl Epoch<'_> {
                 BasicConsumeOptions::default(),
                 FieldTable::default(),
             );
-            let before = if self.surroundings.is_exclusive { Some(self.sight().await?) } else { None };
+            let before = match self.surroundings.is_exclusive {
+                true => Some(attempt(self.line, &Thing::Queue(queue), self.sight()).await?),
+                false => None,
+            };
             self.consumer = Some(attempt(self.line, &Thing::Queue(queue), consume).await?);
             self.consumed = true;
             let alone = before.filter(|before| before.consumers == 0);
@@ -434,7 +418,7 @@ impl Epoch<'_> {
         if !self.watch.is_silent(intake, Instant::now()) {
             return Ok(());
         }
-        let sight = self.sight().await?;
+        let sight = self.line.ask("tell about the queue", self.sight()).await?;
         let queue = &self.surroundings.names.queue;
         match self.watch.judge(intake, sight) {
             Some(problem) => Err(Fault::passing(format!("queue `{queue}` has forgotten us: {problem}"))),
@@ -443,12 +427,10 @@ impl Epoch<'_> {
     }
 
     /// What the broker says of the queue.
-    async fn sight(&self) -> Result<Sight, Fault> {
+    async fn sight(&self) -> lapin::Result<Sight> {
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
         let queue = &self.surroundings.names.queue;
-        let declare = self.channel.queue_declare(queue.clone(), passive, FieldTable::default());
-        let seen = self.line.within("tell about the queue", topology::DEADLINE, declare).await?;
-        let seen = seen.map_err(|error| Fault::amqp("look at the queue", &error))?;
+        let seen = self.channel.queue_declare(queue.clone(), passive, FieldTable::default()).await?;
         Ok(Sight { ready: seen.message_count(), consumers: seen.consumer_count() })
     }
 
@@ -540,56 +522,6 @@ fn take_in(
     if intake.is_empty() { Poll::Pending } else { Poll::Ready(Ok(())) }
 }
 
-/// Parts `singles` in those that one frame covers and those beyond the `first` delivery that stays.
-///
-/// One frame covers all that are unsettled before its tag, so all of them have to have the same verdict.
-fn cover(singles: Vec<Single>, first: Option<Tag>) -> (Vec<Single>, Vec<Single>) {
-    let before = |single: &Single| first.is_none_or(|first| single.tag < first);
-    let mut verdicts = singles.iter().filter(|single| before(single)).map(|single| single.verdict);
-    let verdict = verdicts.next();
-    if verdicts.any(|other| Some(other) != verdict) {
-        return (Vec::new(), singles);
-    }
-    singles.into_iter().partition(before)
-}
-
-/// `Ok(true)` alone means that the broker was told; with `Ok(false)` the channel was gone already.
-async fn settle(acker: &Acker, verdict: Verdict, multiple: bool) -> Result<(), Fault> {
-    let told = match verdict {
-        Verdict::Ack => acker.ack(BasicAckOptions { multiple }).await,
-        Verdict::GiveBack => acker.nack(BasicNackOptions { multiple, requeue: true }).await,
-    };
-    match told {
-        Ok(true) => Ok(()),
-        Ok(false) => Err(Fault::passing("the channel was gone before an acknowledgement")),
-        Err(error) => Err(Fault::amqp("acknowledge", &error)),
-    }
-}
-
-fn open_up(tag: Tag, parcel: &Parcel, ids_max: usize, now: SystemTime) -> Arrival {
-    let Brief { content_type, content_encoding, timestamp, .. } = parcel.brief();
-    let request = request::parse(&parcel.body, content_type, content_encoding, ids_max);
-    let age = timestamp.and_then(|seconds| age(seconds, now));
-    Arrival { tag, redelivered: parcel.redelivered, waited: parcel.waited, age, request }
-}
-
-/// What opening it was about as much work as, in IDs.
-fn weight(arrival: &Arrival, parcel: &Parcel) -> usize {
-    /// An ID as it stands in a body, roughly.
-    const ID_BYTES: usize = 32;
-    let ids = arrival.request.as_ref().map_or(1, |request| request.ids.len());
-    let is_compressed = parcel.brief().content_encoding.is_some();
-    // Compressed, it may be a thousand times as large inside.
-    let bytes = parcel.body.len().saturating_mul(if is_compressed { 1_000 } else { 1 });
-    ids.max(bytes / ID_BYTES)
-}
-
-/// Whole seconds since the epoch are what AMQP knows; a publisher whose clock is ahead sends messages of no age.
-fn age(timestamp: u64, now: SystemTime) -> Option<Duration> {
-    let sent = UNIX_EPOCH.checked_add(Duration::from_secs(timestamp))?;
-    Some(now.duration_since(sent).unwrap_or_default())
-}
-
 /// What ended the session, and what to look at.
 fn explain(queue: &str, error: &lapin::Error) -> Fault {
     let mut fault = Fault::amqp("go on consuming", error);
@@ -612,63 +544,14 @@ fn explain(queue: &str, error: &lapin::Error) -> Fault {
 
 #[cfg(test)]
 mod tests {
+    use lapin::ErrorKind;
     use lapin::protocol::AMQPError;
-    use lapin::{BasicProperties, ErrorKind};
 
     use super::*;
 
     fn said(code: u16) -> lapin::Error {
         let error = AMQPError::from_id(code, "the broker's words".into()).expect("a known code");
         ErrorKind::ProtocolError(error).into()
-    }
-
-    #[test]
-    fn what_is_long_or_compressed_is_heavy() {
-        let weight = |body: &[u8], encoding: Option<&str>| {
-            let delivery = Delivery::mock(1, "".into(), "".into(), false, body.to_vec());
-            let mut properties = BasicProperties::default();
-            if let Some(encoding) = encoding {
-                properties = properties.with_content_encoding(encoding.into());
-            }
-            let mut shelf = Shelf::new();
-            shelf.put(delivery, Note::specimen(&properties, false)).expect("the first");
-            let parcel = shelf.take(Tag(1)).expect("kept");
-            super::weight(&open_up(Tag(1), &parcel, 10_000, UNIX_EPOCH), &parcel)
-        };
-        assert_eq!(weight(br#"["VI1","VI2","VI3"]"#, None), 3);
-        assert_eq!(weight(b"garbage", None), 1);
-        assert_eq!(weight(&[b' '; 32_000], None), 1_000);
-        assert_eq!(weight(&[0; 320], Some("gzip")), 10_000);
-    }
-
-    #[test]
-    fn ages_are_never_negative_and_never_panic() {
-        let now = UNIX_EPOCH + Duration::from_secs(1_000);
-        assert_eq!(age(990, now), Some(Duration::from_secs(10)));
-        assert_eq!(age(1_010, now), Some(Duration::ZERO));
-        assert_eq!(age(u64::MAX, now), None);
-    }
-
-    fn covered(singles: &[(u64, Verdict)], first: Option<u64>) -> (Vec<u64>, Vec<u64>) {
-        let single = |(tag, verdict): &(u64, Verdict)| Single {
-            verdict: *verdict,
-            tag: Tag(*tag),
-            acker: Delivery::mock(*tag, "".into(), "".into(), false, Vec::new()).acker,
-        };
-        let tags = |singles: Vec<Single>| singles.into_iter().map(|single| single.tag.0).collect();
-        let (covered, beyond) = cover(singles.iter().map(single).collect(), first.map(Tag));
-        (tags(covered), tags(beyond))
-    }
-
-    #[test]
-    fn one_frame_covers_what_no_delivery_that_stays_comes_before() {
-        use Verdict::{Ack, GiveBack};
-        assert_eq!(covered(&[(3, Ack), (1, Ack), (2, Ack)], None), (vec![3, 1, 2], vec![]));
-        assert_eq!(covered(&[(3, Ack), (1, Ack), (5, Ack)], Some(4)), (vec![3, 1], vec![5]));
-        assert_eq!(covered(&[(3, Ack), (5, Ack)], Some(1)), (vec![], vec![3, 5]));
-        assert_eq!(covered(&[(3, Ack), (1, GiveBack)], None), (vec![], vec![3, 1]), "verdicts differ");
-        assert_eq!(covered(&[(1, Ack), (5, GiveBack)], Some(2)), (vec![1], vec![5]));
-        assert_eq!(covered(&[], None), (vec![], vec![]));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::fault::{Fault, code, reply_code, words};
 use crate::config::{Amqp, DeadLetter, Declare, QueueType};
 
 /// How long the broker may take about a queue: a replicated one first has to find a leader.
-pub(super) const DEADLINE: Duration = Duration::from_secs(15);
+const DEADLINE: Duration = Duration::from_secs(15);
 
 /// The names on the broker, fit for AMQP.
 #[derive(Clone, Debug)]

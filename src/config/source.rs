@@ -70,6 +70,10 @@ impl Given {
 
     fn read_variable(&mut self, name: &str, value: OsString) {
         let Some(path) = name.strip_prefix(PREFIX) else {
+            // Most variables are somebody else's.
+            if !name.starts_with(PREFIX.trim_end_matches('_')) {
+                return;
+            }
             // Names with one underscore may be Kubernetes' own, for a service called deletion-worker.
             let is_meant = |key: &&&dyn AnyKey| variable(key.name()).replace("__", "_") == name;
             if let Some(key) = KEYS.iter().find(is_meant) {

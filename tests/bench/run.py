@@ -11,14 +11,14 @@ of the whole process, as the kernel counts them, and the peak is that of its res
 """
 
 import argparse
+import collections
 import contextlib
+import datetime
 import http.client
-import http.server
 import json
 import os
 import re
 import signal
-import socketserver
 import statistics
 import subprocess
 import sys
@@ -93,7 +93,7 @@ def run(command, **more):
 
 
 class Role:
-    """A role of tests/bench.rs that talks."""
+    """A role of tests/bench/main.rs that talks."""
 
     def __init__(self, role):
         pipe = subprocess.PIPE
@@ -120,8 +120,8 @@ class Role:
 class Mock:
     """The mock endpoint, in a process of its own."""
 
-    def __init__(self, latency):
-        arguments = ["mock-endpoint", "--listen", "127.0.0.1:0", "--latency", latency, "--calls-kept", "0"]
+    def __init__(self, latency, calls_kept=0):
+        arguments = ["mock-endpoint", "--listen", "127.0.0.1:0", "--latency", latency, "--calls-kept", str(calls_kept)]
         self.process = subprocess.Popen([WORKER, *arguments], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                                         env=environment())
         found = None
@@ -148,6 +148,12 @@ class Mock:
     def reset(self):
         self.ask("POST", "/_mock/reset")
 
+    def call(self, number):
+        """When the call with this number came, once it has."""
+        while self.stats()["sizes"]["count"] < number:
+            time.sleep(0.002)
+        return datetime.datetime.fromisoformat(json.loads(self.ask("GET", "/_mock/calls"))[number - 1]["at"]).timestamp()
+
 
 @dataclass
 class Queue:
@@ -169,26 +175,30 @@ class Load:
     per_message: int = 1
     repeated: float = 0.0
 
-    def ids(self):
-        """Lines, and how many of them are different."""
-        lines, fresh = [], 0
+    def write(self, file):
+        """IDs as lines; how many of them are different."""
+        recent, fresh = collections.deque(maxlen=1000), 0
         for index in range(self.messages * self.per_message):
             if index > 1000 and index * 7919 % 1000 < self.repeated * 1000:
-                lines.append(lines[index - 1 - index * 31 % 997])
+                line = recent[index * 31 % 997]
             else:
-                lines.append(f"VI{6 * 10**17 + fresh}")
-                fresh += 1
-        return lines, fresh
+                line, fresh = f"VI{6 * 10**17 + fresh}\n", fresh + 1
+            recent.append(line)
+            file.write(line)
+        file.flush()
+        return fresh
 
     def fill(self, queue):
-        lines, fresh = self.ids()
         with tempfile.NamedTemporaryFile("w", suffix=".ids") as file:
-            file.write("\n".join(lines) + "\n")
-            file.flush()
-            publish = [WORKER, "publish", "--file", file.name, "--per-message", str(self.per_message), *queue.flags()]
-            quiet = subprocess.DEVNULL
-            subprocess.run(publish, check=True, stdout=quiet, stderr=quiet, env=environment())
+            fresh = self.write(file)
+            publish(queue, file, self.per_message).check_returncode()
         return fresh
+
+
+def publish(queue, file, per_message=1):
+    command = [WORKER, "publish", "--file", file.name, "--per-message", str(per_message), *queue.flags()]
+    quiet = subprocess.DEVNULL
+    return subprocess.run(command, stdout=quiet, stderr=quiet, env=environment())
 
 
 def worker(queue, endpoint, *settings):
@@ -198,11 +208,13 @@ def worker(queue, endpoint, *settings):
     return subprocess.Popen([WORKER, "run", *queue.flags(), *flags(*settings)], env=environment())
 
 
-def drain(queue, mock, fresh):
+def drain(queue, mock, fresh, meanwhile=None):
     mock.reset()
     begun = time.monotonic()
     child = worker(queue, mock.address)
     peak = Peak(child.pid)
+    if meanwhile:
+        meanwhile()
     while mock.stats()["ids_deleted"] < fresh:
         if child.poll() is not None:
             raise SystemExit("the worker ended before the queue was drained")
@@ -266,41 +278,14 @@ def backlog(url, rounds, title, kind, load, latency="0s", compared=False):
         table(load, laps, fresh)
 
 
-class Clock(http.server.BaseHTTPRequestHandler):
-    """An endpoint that notes when calls come."""
-
-    protocol_version = "HTTP/1.1"
-    calls = []
-
-    def do_DELETE(self):
-        self.rfile.read(int(self.headers["content-length"]))
-        self.calls.append(time.monotonic())
-        answer = b'{"code":"0000","msg":"success","data":null}'
-        self.send_response(200)
-        self.send_header("content-type", "application/json")
-        self.send_header("content-length", str(len(answer)))
-        self.end_headers()
-        self.wfile.write(answer)
-
-    def log_message(self, *_):
-        pass
-
-
-@contextlib.contextmanager
-def clock():
-    class Server(socketserver.ThreadingMixIn, http.server.HTTPServer):
-        daemon_threads = True
-
-    with Server(("127.0.0.1", 0), Clock) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-def next_call(seen):
-    while len(Clock.calls) <= seen:
-        time.sleep(0.0002)
-    return Clock.calls[seen]
+def flow(url, messages):
+    """Many more than a queue should hold, published while they are drained: what grows without bound shows in it."""
+    print(f"\n### {messages:,} messages, published meanwhile\n", flush=True)
+    with Mock("0s") as mock, tempfile.NamedTemporaryFile("w", suffix=".ids") as file:
+        queue, load = Queue(url, "bench-flow", "quorum"), Load(messages)
+        fresh = load.write(file)
+        turn = drain(queue, mock, fresh, lambda: publish(queue, file).check_returncode())
+        table(load, {"worker": [turn]}, fresh)
 
 
 def times(url, rounds):
@@ -308,41 +293,67 @@ def times(url, rounds):
     linger, lone, idle = 0.1, 20 * rounds, 4 * rounds
     queue = Queue(url, "bench-times", "quorum")
     starts, stops, waits = [], [], []
-    with clock() as endpoint:
+    with Mock("0s", calls_kept=1000) as mock:
         for _ in range(rounds):
-            Load(3000).fill(queue)
-            seen, begun = len(Clock.calls), time.monotonic()
-            child = worker(queue, endpoint)
-            starts.append(next_call(seen) - begun)
-            while len(Clock.calls) < seen + 6:
+            fresh = Load(3000).fill(queue)
+            mock.reset()
+            begun = time.time()
+            child = worker(queue, mock.address)
+            starts.append(mock.call(1) - begun)
+            while mock.stats()["ids_deleted"] < fresh:
                 time.sleep(0.001)
             # It is idle once a lone request has gone through.
+            seen = mock.stats()["sizes"]["count"]
             with Role(f"publish {url} {queue.name} delete") as publisher:
                 publisher.hear()
                 publisher.tell('{"videoNo": "VI1"}')
-                next_call(seen + 6)
+                mock.call(seen + 1)
             begun = time.monotonic()
             child.send_signal(signal.SIGTERM)
             stops.append(finish(child, begun, Peak(child.pid)).seconds)
-        child = worker(queue, endpoint, f"batch.linger={int(linger * 1000)}ms")
+        child = worker(queue, mock.address, f"batch.linger={int(linger * 1000)}ms")
+        mock.reset()
         with Role(f"publish {url} {queue.name} delete") as publisher:
             publisher.hear()
             for number in range(lone):
-                seen, begun = len(Clock.calls), time.monotonic()
+                begun = time.time()
                 publisher.tell(f'{{"videoNo": "VI{number + 10}"}}')
-                waits.append(next_call(seen) - begun - linger)
+                waits.append(mock.call(number + 1) - begun - linger)
+        time.sleep(1)
         before = usage(child.pid)
         time.sleep(idle)
         cpu, wakes = (after - earlier for after, earlier in zip(usage(child.pid), before))
         child.send_signal(signal.SIGTERM)
         finish(child, time.monotonic(), Peak(child.pid))
+    trips = round_trips(url, queue, lone)
     waits.sort()
     print(f"\n### Times: {rounds} rounds, {lone} lone messages, {idle} s idle\n\n| | |\n| --- | --- |")
     print(f"| start to first call, 3,000 messages waiting | {spread([s * 1000 for s in starts], '{:.0f}')} ms |")
     print(f"| SIGTERM to exit, idle | {spread([s * 1000 for s in stops], '{:.0f}')} ms |")
-    print(f"| lone message: publish to call, less linger | p50 {waits[lone // 2] * 1000:.1f}, "
-          f"p99 {waits[lone * 99 // 100] * 1000:.1f} ms |")
+    print(f"| lone message: publish to call, less linger | {percentiles(waits)} |")
+    print(f"| lone message: publish to delivery at a consumer that does nothing else | {percentiles(trips)} |")
     print(f"| idle | {cpu / idle * 100:.2f} % CPU, {wakes / idle:.1f} wake-ups a second |", flush=True)
+
+
+def percentiles(times):
+    """Of sorted seconds."""
+    return f"p50 {times[len(times) // 2] * 1000:.1f}, p99 {times[len(times) * 99 // 100] * 1000:.1f} ms"
+
+
+def round_trips(url, queue, count):
+    """What of a lone message's time is the broker's, in seconds, sorted."""
+    trips = []
+    with Role(f"receive {url} {queue.name}") as receiver, Role(f"publish {url} {queue.name} delete") as publisher:
+        receiver.hear()
+        publisher.hear()
+        for number in range(count):
+            begun = time.monotonic()
+            publisher.tell(f'{{"videoNo": "VI{number + 10}"}}')
+            receiver.hear()
+            trips.append(time.monotonic() - begun)
+            # As seldom as those that linger.
+            time.sleep(0.1)
+    return sorted(trips)
 
 
 def usage(pid):
@@ -367,7 +378,7 @@ def main():
         ("Classic queue", "classic", Load(n), "0s", True),
         ("10 IDs a message", "quorum", Load(n // 10, per_message=10), "0s", False),
         ("30 % duplicates", "quorum", Load(n, repeated=0.3), "0s", False),
-        ("Endpoint that takes 50 ms", "quorum", Load(n), "50ms", False),
+        ("Endpoint that takes 50 ms", "quorum", Load(n * 2), "50ms", False),
         ("A twentieth of the backlog", "quorum", Load(n // 20), "0s", False),
         ("Five times the backlog", "quorum", Load(n * 5), "0s", False),
     ]
@@ -376,6 +387,8 @@ def main():
         for title, *rest in tables:
             if options.only in title:
                 backlog(url, options.rounds, title, *rest)
+        if options.only in "Fifty times the backlog":
+            flow(url, n * 50)
         if options.only in "Times":
             times(url, options.rounds)
 

@@ -51,6 +51,29 @@ async fn every_message_of_a_shared_id_is_settled_and_counted_once() {
 }
 
 #[tokio::test]
+async fn what_was_in_the_queue_shares_deletions_gone_by_and_what_comes_later_does_not() {
+    let mut world = World::new().await;
+    world.set("amqp.prefetch", "100").set("batch.max_ids", "100").set("batch.linger", "1s");
+    world.prepare().await;
+    let all = ids(2_000);
+    // Each ID comes again when its deletion is long gone.
+    world.publish_ids(all.iter().chain(&all)).await;
+    let mut worker = world.start().await;
+    world.deleted(2_000).await;
+    worker.settled(&world).await;
+    let sizes = world.mock.stats().sizes;
+    assert_eq!((sizes.count, sizes.sum), (20, 2_000), "{sizes:?}");
+    assert_eq!(worker.metric("messages_settled_total", &[("outcome", "deleted")]).await, 4_000.0);
+    // Whoever asks now may know something new.
+    world.publish_ids(&all[..50]).await;
+    wait_for("asked for again", PATIENCE, async || world.mock.stats().sizes.sum == 2_050).await;
+    worker.settled(&world).await;
+    worker.stop().await;
+    world.ready(0).await;
+    world.no_dead_letters().await;
+}
+
+#[tokio::test]
 async fn large_messages_do_not_fill_the_memory() {
     let mut world = World::new().await;
     world.set("endpoint.max_concurrency", "1");

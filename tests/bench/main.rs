@@ -1,5 +1,7 @@
 //! What the benchmark compares the worker with, and what it needs beside it: one program, in the role that `BENCH` names.
-//! `tests/bench/run.py` starts it.
+//! `tests/bench/run.py` starts it. And, in [`micro`], what a message costs without all that.
+
+mod micro;
 
 use std::io::{BufRead as _, Write as _};
 use std::{env, io};
@@ -19,6 +21,7 @@ const ACK_EVERY: u64 = 500;
 /// * `broker`: a private RabbitMQ, until standard input ends; says its URL.
 /// * `noop one|many URL QUEUE PREFETCH COUNT`: consumes and acknowledges in bulk, and nothing else, on a runtime of one
 ///   thread or of many.
+/// * `receive URL QUEUE`: consumes and acknowledges each message, and says when it has come, until standard input ends.
 /// * `publish URL EXCHANGE KEY`: publishes each line it reads, and says when the broker has confirmed it.
 #[test]
 #[ignore = "run by make bench"]
@@ -37,6 +40,7 @@ fn role() {
             let prefetch = u16::try_from(number(prefetch)).expect("a prefetch");
             runtime.block_on(noop(url, queue, prefetch, number(count)));
         }
+        ["receive", url, queue] => runtime.block_on(receive(url, queue)),
         ["publish", url, exchange, key] => runtime.block_on(publish(url, exchange, key)),
         _ => panic!("no such role: {role}"),
     }
@@ -59,6 +63,27 @@ async fn noop(url: &str, queue: &str, prefetch: u16, count: u64) {
         let delivery = consumer.next().await.expect("the queue holds enough").expect("a delivery");
         if taken % ACK_EVERY == 0 || taken == count {
             delivery.acker.ack(BasicAckOptions { multiple: true }).await.expect("it acknowledges");
+        }
+    }
+    connection.close(200, "OK".into()).await.expect("it closes");
+}
+
+async fn receive(url: &str, queue: &str) {
+    let (connection, channel) = connect(url).await;
+    let (options, none) = (BasicConsumeOptions::default(), FieldTable::default());
+    let mut consumer =
+        channel.basic_consume(queue.into(), "".into(), options, none).await.expect("it consumes");
+    say("ready");
+    let wait = || io::copy(&mut io::stdin().lock(), &mut io::sink());
+    let mut end = tokio::task::spawn_blocking(wait);
+    loop {
+        tokio::select! {
+            delivery = consumer.next() => {
+                say("received");
+                let delivery = delivery.expect("the queue is there").expect("a delivery");
+                delivery.acker.ack(BasicAckOptions::default()).await.expect("it acknowledges");
+            }
+            _ = &mut end => break,
         }
     }
     connection.close(200, "OK".into()).await.expect("it closes");
