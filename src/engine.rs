@@ -229,8 +229,8 @@ pub struct Engine {
     trial_due: Time,
 
     consumer: Consumer,
-    /// When we last wanted to consume.
-    consuming_since: Time,
+    /// When the consumer was confirmed; what waited in the queue was there by then.
+    consuming_since: Option<Time>,
     /// Cancellations that the broker has not confirmed yet.
     cancels: u32,
     /// The deliveries were given back; none are wanted until the endpoint is back.
@@ -282,7 +282,7 @@ impl Engine {
             probes: 0,
             trial_due: Time::default(),
             consumer: Consumer::Off,
-            consuming_since: Time::default(),
+            consuming_since: None,
             cancels: 0,
             released: false,
             resumptions: 0,
@@ -321,6 +321,11 @@ impl Engine {
         }
     }
 
+    /// The broker confirmed the consumer; its deliveries are handled from now on.
+    pub fn handle_consuming(&mut self, now: Time) {
+        self.consuming_since = Some(now);
+    }
+
     /// The broker confirmed that the consumer is cancelled, and the last of its deliveries has been handled.
     pub fn handle_cancelled(&mut self) {
         self.cancels = self.cancels.saturating_sub(1);
@@ -353,7 +358,7 @@ impl Engine {
             Ok(request) => {
                 // A redelivered message is one that was deleted, but whose ack was lost.
                 let since = self.consuming_since;
-                let suffices = |asked| redelivered || waited && asked > since;
+                let suffices = |asked| redelivered || waited && since.is_some_and(|since| asked > since);
                 self.enlist(tag, suffices, age, request, now);
             }
             Err(malformed) => {
@@ -403,7 +408,7 @@ impl Engine {
                 return Some(action);
             }
             let progress = self.advance_outage(now)
-                || self.advance_consumer(now)
+                || self.advance_consumer()
                 // Nothing else is worth a call while everything may be rejected.
                 || self.monitor.is_suspect() && self.advance_condemned(now)
                 || self.advance_calls(now)
@@ -516,12 +521,12 @@ impl Engine {
         }
     }
 
-    fn advance_consumer(&mut self, now: Time) -> bool {
+    fn advance_consumer(&mut self) -> bool {
         let wanted = self.ledger.is_some() && self.is_accepting();
         match self.consumer {
             Consumer::Off | Consumer::Cancelling if wanted => {
                 self.consumer = Consumer::On;
-                self.consuming_since = now;
+                self.consuming_since = None;
                 self.actions.push_back(Action::Consume);
                 true
             }

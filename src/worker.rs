@@ -245,7 +245,8 @@ impl Worker {
                 self.engine.handle_disconnected();
             }
             Event::Failed(sentence) => return ControlFlow::Break(Err(Fault::Broker(sentence))),
-            Event::Consuming | Event::DeadLettersRefused(_) => {}
+            Event::Consuming => self.engine.handle_consuming(now),
+            Event::DeadLettersRefused(_) => {}
         }
         ControlFlow::Continue(())
     }

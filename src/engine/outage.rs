@@ -48,7 +48,7 @@ impl Engine {
         self.released = true;
         self.monitor.restart_trouble(now);
         // First the consumer, or the broker hands out again what it gets back.
-        self.advance_consumer(now);
+        self.advance_consumer();
         self.keep_probe_payload();
         self.give_back_all(false);
         self.advance_settlements(now, true);

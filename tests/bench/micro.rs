@@ -190,6 +190,8 @@ impl Desk {
         };
         let mut desk = Self { engine: Engine::new(settings, 7), calls: Vec::new(), tag: 0 };
         desk.engine.handle_connected(desk.now());
+        desk.poll(desk.now());
+        desk.engine.handle_consuming(desk.now());
         desk
     }
 

@@ -151,6 +151,7 @@ fn a_message_that_waited_is_content_with_a_deletion_since_we_consume() {
     bench.disconnect();
     bench.connect();
     bench.expect(&["consume"]);
+    bench.consuming();
     bench.arrive_at_last("a");
     bench.expect_after(1000, &["call linger: a"]);
     bench.answer("a", deleted());
@@ -159,9 +160,11 @@ fn a_message_that_waited_is_content_with_a_deletion_since_we_consume() {
 }
 
 #[test]
-fn what_was_asked_for_as_we_began_to_consume_may_have_come_later() {
+fn what_was_asked_for_before_the_consumer_was_confirmed_may_have_come_later() {
     let mut bench = Bench::new();
+    bench.pass(1);
     bench.arrive("a b c");
+    bench.consuming();
     bench.expect(&["call full: a b c"]);
     bench.answer("a b c", deleted());
     bench.expect(&["ack ..1"]);

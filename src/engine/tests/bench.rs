@@ -80,12 +80,17 @@ impl Bench {
         };
         bench.connect();
         bench.expect(&["consume"]);
+        bench.consuming();
         bench
     }
 
     pub(super) fn connect(&mut self) {
         self.last_tag = 0;
         self.engine.handle_connected(self.now);
+    }
+
+    pub(super) fn consuming(&mut self) {
+        self.engine.handle_consuming(self.now);
     }
 
     pub(super) fn disconnect(&mut self) {

@@ -39,6 +39,7 @@ pub(super) enum Frame {
 #[derive(Debug)]
 pub(super) enum Notice {
     Delivery(Tag, Message),
+    Consuming,
     Cancelled,
     Closed,
 }
@@ -163,6 +164,9 @@ impl Broker {
                 }
                 self.consumers.push_back(worker);
                 self.begun[worker] += 1;
+                if let Some(channel) = &mut self.channels[worker] {
+                    channel.down.send(Notice::Consuming, now, Duration::ZERO);
+                }
             }
             Frame::Cancel => {
                 let consumes = self.consumers.contains(&worker);

@@ -4,6 +4,7 @@
 //! on the shelf goes back unseen; the engine never hears of those tags.
 
 use std::collections::VecDeque;
+use std::time::Duration;
 
 use super::broker::{Channel, Frame, Message, Notice, transit};
 use super::wire::{Stalls, Wire};
@@ -28,6 +29,7 @@ pub(super) enum Command {
 /// What it tells.
 #[derive(Debug)]
 pub(super) enum Event {
+    Consuming,
     Cancelled,
     Closed,
 }
@@ -124,6 +126,8 @@ impl Session {
     fn notice(&mut self, notice: Notice, channel: &mut Channel, now: Time) {
         let event = match notice {
             Notice::Delivery(tag, message) => return self.shelf.push_back(Parcel { tag, message }),
+            // Before any delivery, and whatever comes first is handled first.
+            Notice::Consuming => return self.events.send(Event::Consuming, now, Duration::ZERO),
             Notice::Cancelled => {
                 for Parcel { tag, .. } in self.shelf.drain(..) {
                     channel.up.send(Frame::GiveBack(Extent::One(tag)), now, transit(&mut self.rng));

@@ -293,6 +293,10 @@ impl Worker {
                 self.engine.handle_cancelled();
                 return Ok(true);
             }
+            Some(Event::Consuming) => {
+                self.engine.handle_consuming(now);
+                return Ok(true);
+            }
             Some(Event::Closed) => {
                 self.leave(broker, now);
                 return Ok(true);
