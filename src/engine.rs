@@ -231,7 +231,9 @@ pub struct Engine {
     consumer: Consumer,
     /// When the consumer was confirmed; what waited in the queue was there by then.
     consuming_since: Option<Time>,
-    /// Cancellations that the broker has not confirmed yet.
+    /// Consumers that the broker has not confirmed yet.
+    consumes: u32,
+    /// Cancellations likewise.
     cancels: u32,
     /// The deliveries were given back; none are wanted until the endpoint is back.
     released: bool,
@@ -283,6 +285,7 @@ impl Engine {
             trial_due: Time::default(),
             consumer: Consumer::Off,
             consuming_since: None,
+            consumes: 0,
             cancels: 0,
             released: false,
             resumptions: 0,
@@ -297,7 +300,7 @@ impl Engine {
     pub fn handle_connected(&mut self, now: Time) {
         self.ledger = Some(Ledger::new(self.settings.prefetch));
         self.consumer = Consumer::Off;
-        self.cancels = 0;
+        (self.consumes, self.cancels) = (0, 0);
         // Those who waited for the suspects come again; until then a suspect is nobody's.
         for batch in &mut self.suspects {
             batch.due = batch.due.max(now + outage::REJOIN);
@@ -308,7 +311,7 @@ impl Engine {
     pub fn handle_disconnected(&mut self) {
         self.ledger = None;
         self.consumer = Consumer::Off;
-        self.cancels = 0;
+        (self.consumes, self.cancels) = (0, 0);
         self.failures.clear();
         self.items.clear_waiters();
         self.actions.retain(|action| matches!(action, Action::Call(_) | Action::Drained));
@@ -323,7 +326,11 @@ impl Engine {
 
     /// The broker confirmed the consumer; its deliveries are handled from now on.
     pub fn handle_consuming(&mut self, now: Time) {
-        self.consuming_since = Some(now);
+        // It may be the one before the last.
+        self.consumes = self.consumes.saturating_sub(1);
+        if self.consumes == 0 {
+            self.consuming_since = Some(now);
+        }
     }
 
     /// The broker confirmed that the consumer is cancelled, and the last of its deliveries has been handled.
@@ -527,6 +534,7 @@ impl Engine {
             Consumer::Off | Consumer::Cancelling if wanted => {
                 self.consumer = Consumer::On;
                 self.consuming_since = None;
+                self.consumes += 1;
                 self.actions.push_back(Action::Consume);
                 true
             }

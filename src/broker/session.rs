@@ -36,8 +36,8 @@ const CHUNK_MAX: usize = 512;
 /// After a chunk that is smaller the next is let grow for so long: under load most of the price of a message is that of
 /// waking up for it.
 const REST: Duration = Duration::from_millis(1);
-/// How long the first delivery of a queue that isn't empty takes at most, if we are the one who is served.
-const PROMPT: Duration = Duration::from_secs(1);
+/// How long the next delivery of a queue that isn't empty takes at most, if we are the one who is served.
+const PROMPT: Duration = Duration::from_secs(5);
 /// Commands taken at once.
 const COMMANDS_MAX: usize = 1024;
 /// Acknowledging frames that a quorum queue's channel surely passes on at once: half of what was seen.
@@ -49,7 +49,7 @@ pub(super) const REPLICATION: Duration = Duration::from_millis(200);
 pub(super) struct Surroundings<'a> {
     pub(super) names: &'a Names,
     pub(super) prefetch: u16,
-    /// The queue is known to serve one consumer at a time: the first, for as long as it is there.
+    /// The queue is known to serve one consumer at a time.
     pub(super) is_exclusive: bool,
     pub(super) ids_per_message_max: usize,
     pub(super) events: &'a mpsc::Sender<Event>,
@@ -105,6 +105,7 @@ pub(super) async fn run(
         notes: VecDeque::new(),
         shelf: Shelf::new(),
         waiting: None,
+        last_intake: Instant::now(),
         watch: Watch::new(Instant::now()),
         commands,
         queue: VecDeque::new(),
@@ -132,8 +133,10 @@ struct Epoch<'a> {
     /// On deliveries that are in the intake or will be.
     notes: VecDeque<(Tag, Note)>,
     shelf: Shelf,
-    /// What was in the queue before we began to consume, and when we did; nothing has come since.
-    waiting: Option<(u32, Instant)>,
+    /// How much was in the queue before we began to consume, until the first of it comes.
+    waiting: Option<u32>,
+    /// When deliveries last came, or we looked into the queue to consume it.
+    last_intake: Instant,
     watch: Watch,
     commands: mpsc::UnboundedReceiver<Command>,
     queue: VecDeque<Command>,
@@ -224,12 +227,7 @@ impl Epoch<'_> {
 
     /// Puts what came on the shelf.
     fn keep(&mut self) -> Result<(), Fault> {
-        // Whoever overtook us as we began to consume is served alone for as long as it is there, and we get nothing.
-        if let Some((ready, since)) = self.waiting.take()
-            && since.elapsed() < PROMPT
-        {
-            self.shelf.expect_waiting(ready);
-        }
+        self.expect_waiting();
         self.line.notes().take_all(&mut self.notes);
         for delivery in self.intake.drain(..) {
             let note = self.notes.pop_front().filter(|(tag, _)| tag.0 == delivery.delivery_tag);
@@ -249,6 +247,22 @@ impl Epoch<'_> {
             self.shelf.put(delivery, note).map_err(|gap| Fault::passing(gap.to_string()))?;
         }
         Ok(())
+    }
+
+    /// Keeps up with whether what comes was in the queue when we began to consume.
+    fn expect_waiting(&mut self) {
+        if self.intake.is_empty() {
+            return;
+        }
+        let is_prompt = self.last_intake.elapsed() < PROMPT;
+        match self.waiting.take() {
+            // Whoever overtook us as we began is served alone for as long as it is there, and we get nothing.
+            Some(ready) if is_prompt => self.shelf.expect_waiting(ready),
+            // What waits comes at once: what was there is gone, wherever it went.
+            Some(_) | None if !is_prompt => self.shelf.expect_waiting(0),
+            Some(_) | None => {}
+        }
+        self.last_intake = Instant::now();
     }
 
     /// Carries out what is in the queue, in order.
@@ -371,14 +385,15 @@ impl Epoch<'_> {
                 BasicConsumeOptions::default(),
                 FieldTable::default(),
             );
+            self.shelf.expect_waiting(0);
+            self.last_intake = Instant::now();
             let before = match self.surroundings.is_exclusive {
                 true => Some(attempt(self.line, &Thing::Queue(queue), self.sight()).await?),
                 false => None,
             };
             self.consumer = Some(attempt(self.line, &Thing::Queue(queue), consume).await?);
             self.consumed = true;
-            let alone = before.filter(|before| before.consumers == 0);
-            self.waiting = alone.map(|before| (before.ready, Instant::now()));
+            self.waiting = before.filter(|before| before.consumers == 0).map(|before| before.ready);
         }
         self.tell(Event::Consuming).await;
         Ok(())
@@ -406,6 +421,7 @@ impl Epoch<'_> {
                 acker: parcel.acker,
             };
             self.settle_singles(&mut unhanded.into_iter().map(give_back).collect()).await?;
+            self.waiting = None;
         }
         self.tell(Event::Cancelled).await;
         Ok(())

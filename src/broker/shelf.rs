@@ -79,8 +79,8 @@ impl Shelf {
         }
     }
 
-    /// The next `ready` deliveries are those that are in the queue now: nobody else consumes, and a queue hands out its
-    /// messages in the order in which they came.
+    /// The next `ready` deliveries, and no others, are those that are in the queue now: nobody else consumes, and a queue
+    /// hands out its messages in the order in which they came.
     pub(super) fn expect_waiting(&mut self, ready: u32) {
         self.newcomer = Tag(self.next.0 + u64::from(ready));
     }
@@ -104,8 +104,7 @@ impl Shelf {
             waited: tag < self.newcomer,
             note,
         };
-        if parcel.waited && parcel.brief().priority.is_some_and(|priority| priority > 0) {
-            // Where there are priorities, the last may be first.
+        if parcel.waited && parcel.brief().is_fickle() {
             self.newcomer = tag;
             parcel.waited = false;
         }
@@ -276,14 +275,16 @@ mod tests {
     }
 
     #[test]
-    fn nobody_has_waited_for_sure_where_there_are_priorities() {
-        let mut shelf = shelf(0);
-        shelf.expect_waiting(4);
-        for (tag, priority) in [(1, 0), (2, 1), (3, 0)] {
-            let properties = BasicProperties::default().with_priority(priority);
-            shelf.put(delivery(tag), Note::specimen(&properties, false)).expect("contiguous");
+    fn nobody_has_waited_for_sure_where_messages_overtake_or_expire() {
+        let plain = || BasicProperties::default().with_priority(0);
+        for fickle in [plain().with_priority(1), plain().with_expiration("60000".into())] {
+            let mut shelf = shelf(0);
+            shelf.expect_waiting(4);
+            for (tag, properties) in [(1, plain()), (2, fickle), (3, plain())] {
+                shelf.put(delivery(tag), Note::specimen(&properties, false)).expect("contiguous");
+            }
+            assert_eq!([1, 2, 3].map(|tag| shelf.get(Tag(tag)).expect("kept").waited), [true, false, false]);
         }
-        assert_eq!([1, 2, 3].map(|tag| shelf.get(Tag(tag)).expect("kept").waited), [true, false, false]);
     }
 
     #[test]

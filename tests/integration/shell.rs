@@ -5,7 +5,7 @@ mod bench;
 use std::collections::BTreeSet;
 
 use deletion_worker::broker::{Command, Event, Extent};
-use deletion_worker::delivery::{Obituary, Reason, Tag};
+use deletion_worker::delivery::{Arrival, Obituary, Reason, Tag};
 use lapin::types::AMQPValue;
 
 use self::bench::{Bench, Proxy, Shell, pattern};
@@ -278,6 +278,36 @@ fn obituary() -> Box<Obituary> {
         attempts: 3,
         failed_ids: Vec::new(),
     })
+}
+
+#[tokio::test]
+async fn what_was_ready_has_waited_and_what_comes_later_has_not() {
+    let bench = Bench::new("waited").await;
+    let mut shell = Shell::start(&bench.config);
+    let waited = |arrivals: Vec<Arrival>| arrivals.iter().map(|arrival| arrival.waited).collect::<Vec<_>>();
+    shell.consume().await;
+    bench.publish(2).await;
+    assert_eq!(waited(shell.arrivals(2).await), [false; 2]);
+    shell.command(Command::Ack(Extent::UpTo(Tag(2))));
+    shell.command(Command::Cancel);
+    shell.chunks_until(|event| matches!(event, Event::Cancelled)).await;
+    bench.publish(3).await;
+    shell.consume_again().await;
+    assert_eq!(waited(shell.arrivals(3).await), [true; 3]);
+    bench.publish(2).await;
+    assert_eq!(waited(shell.arrivals(2).await), [false; 2]);
+    // Beside another consumer nothing is certain.
+    shell.command(Command::Ack(Extent::UpTo(Tag(7))));
+    shell.command(Command::Cancel);
+    shell.chunks_until(|event| matches!(event, Event::Cancelled)).await;
+    bench.publish(1).await;
+    let mut other = Shell::start(&bench.config);
+    other.consume().await;
+    assert_eq!(waited(other.arrivals(1).await), [true]);
+    shell.consume_again().await;
+    other.abandon().await;
+    assert_eq!(waited(shell.arrivals(1).await), [false]);
+    shell.close().await;
 }
 
 #[tokio::test]

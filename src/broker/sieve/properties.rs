@@ -17,6 +17,7 @@ pub(in crate::broker) struct Brief<'a> {
     pub(in crate::broker) content_type: Option<&'a str>,
     pub(in crate::broker) content_encoding: Option<&'a str>,
     pub(in crate::broker) priority: Option<u8>,
+    pub(in crate::broker) expires: bool,
     /// Seconds since 1970.
     pub(in crate::broker) timestamp: Option<u64>,
 }
@@ -49,6 +50,12 @@ impl Properties {
 }
 
 impl<'a> Brief<'a> {
+    /// A queue with such messages doesn't hand all of them out in the order in which they came: where there are
+    /// priorities the last may be first, and what expires may never come.
+    pub(in crate::broker) fn is_fickle(&self) -> bool {
+        self.expires || self.priority.is_some_and(|priority| priority > 0)
+    }
+
     fn read(&mut self, bytes: &'a [u8]) -> Option<()> {
         let (flags, mut rest) = bytes.split_first_chunk()?;
         let flags = u16::from_be_bytes(*flags);
@@ -63,6 +70,7 @@ impl<'a> Brief<'a> {
                     match place {
                         0 => self.content_type = str::from_utf8(text).ok(),
                         1 => self.content_encoding = str::from_utf8(text).ok(),
+                        7 => self.expires = true,
                         _ => {}
                     }
                     rest = after;
@@ -120,6 +128,7 @@ mod tests {
             content_type: Some("application/json"),
             content_encoding: Some("gzip"),
             priority: Some(7),
+            expires: true,
             timestamp: Some(1_700_000_000),
         };
         assert_eq!(kept.brief(), expected);

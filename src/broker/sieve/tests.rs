@@ -363,6 +363,7 @@ proptest! {
         prop_assert_eq!(brief.content_type, expected.content_type().as_ref().map(|text| text.as_str()));
         prop_assert_eq!(brief.content_encoding, expected.content_encoding().as_ref().map(|text| text.as_str()));
         prop_assert_eq!(brief.priority, *expected.priority());
+        prop_assert_eq!(brief.expires, expected.expiration().is_some());
         prop_assert_eq!(brief.timestamp, *expected.timestamp());
     }
 
