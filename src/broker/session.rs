@@ -254,13 +254,13 @@ impl Epoch<'_> {
         if self.intake.is_empty() {
             return;
         }
-        let is_prompt = self.last_intake.elapsed() < PROMPT;
-        match self.waiting.take() {
-            // Whoever overtook us as we began is served alone for as long as it is there, and we get nothing.
-            Some(ready) if is_prompt => self.shelf.expect_waiting(ready),
-            // What waits comes at once: what was there is gone, wherever it went.
-            Some(_) | None if !is_prompt => self.shelf.expect_waiting(0),
-            Some(_) | None => {}
+        let waiting = self.waiting.take();
+        if self.last_intake.elapsed() >= PROMPT {
+            // What waits comes at once. So either all of it is gone, wherever it went, or somebody overtook us as we began
+            // to consume, and was served instead of us.
+            self.shelf.expect_waiting(0);
+        } else if let Some(ready) = waiting {
+            self.shelf.expect_waiting(ready);
         }
         self.last_intake = Instant::now();
     }

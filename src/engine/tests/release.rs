@@ -6,7 +6,10 @@ use super::bench::{Bench, blocked, deleted, throttled, transient};
 
 /// Blocked since the start, with 4 messages of 3 IDs in hand, and given back 5 minutes later.
 fn released() -> Bench {
-    let mut bench = Bench::new();
+    release(Bench::new())
+}
+
+fn release(mut bench: Bench) -> Bench {
     for ids in ["a b c", "d e f", "g h i", "j k l"] {
         bench.arrive(ids);
     }
@@ -44,6 +47,37 @@ fn everything_goes_back_once_after_release_after() {
     }
     assert_eq!(probed.len(), 10, "in rotation: {probed:?}");
     assert_eq!(bench.tally().messages_released, 5);
+}
+
+#[test]
+fn a_late_word_of_an_earlier_consumer_confirms_no_later_one() {
+    let mut bench = Bench::new();
+    bench.disconnect();
+    bench.connect();
+    bench.expect(&["consume"]);
+    let mut bench = release(bench);
+    bench.cancelled();
+    bench.wait();
+    let line = bench.take().remove(0);
+    bench.answer(line.strip_prefix("call probe: ").expect("a probe"), deleted());
+    bench.expect(&["consume"]);
+    // What waited for the second consumer may have been published after this.
+    bench.consuming();
+    bench.pass(1);
+    for (ids, acks) in [("x y z", "ack ..5"), ("x y z", "ack ..6")] {
+        bench.arrive_at_last(ids);
+        bench.expect(&["call full: x y z"]);
+        bench.answer(ids, deleted());
+        bench.expect(&[acks]);
+    }
+    bench.consuming();
+    bench.pass(1);
+    bench.arrive("u v w");
+    bench.expect(&["call full: u v w"]);
+    bench.answer("u v w", deleted());
+    bench.expect(&["ack ..7"]);
+    bench.arrive_at_last("u v w");
+    bench.expect(&["ack ..8"]);
 }
 
 #[test]
