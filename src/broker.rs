@@ -20,6 +20,7 @@ mod session;
 mod settle;
 mod shelf;
 mod sieve;
+mod sight;
 mod supervisor;
 pub(crate) mod topology;
 mod unpack;

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use lapin::Channel;
-use lapin::options::{BasicGetOptions, ExchangeDeleteOptions, QueueDeclareOptions, QueueDeleteOptions};
-use lapin::types::FieldTable;
+use lapin::options::{BasicGetOptions, ExchangeDeleteOptions, QueueDeleteOptions};
 use tokio::time::timeout;
 
 use super::connection::{Dialer, Line};
 use super::fault::Fault;
 use super::press::{BARRIER_MAX, Letter, Press};
+use super::sight::Sight;
 use super::topology::Names;
 use crate::config::Config;
 use crate::delivery::Reason;
@@ -71,10 +71,8 @@ impl Desk {
 
     /// Messages that wait in the queue.
     pub(crate) async fn waiting(&self) -> Result<u64, Fault> {
-        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let declare = self.channel.queue_declare(self.names.queue.clone(), options, FieldTable::default());
-        let queue = self.line.ask("count messages", declare).await?;
-        Ok(u64::from(queue.message_count()))
+        let sight = self.line.ask("count messages", Sight::of(&self.names.queue, &self.channel)).await?;
+        Ok(u64::from(sight.ready))
     }
 
     /// Takes all dead letters, and counts them by reason; `None` is one that we don't know.

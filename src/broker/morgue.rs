@@ -16,8 +16,8 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use lapin::options::{
-    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, ExchangeDeclareOptions,
-    QueueDeclareOptions,
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions,
+    BasicQosOptions, ExchangeDeclareOptions, QueueDeclareOptions,
 };
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Consumer, ExchangeKind};
@@ -27,6 +27,7 @@ use super::connection::{Dialer, Line};
 use super::corpse::Corpse;
 use super::fault::{Fault, code, reply_code};
 use super::session::{FRAMES_AT_ONCE, REPLICATION};
+use super::sight::Sight;
 use super::topology::{self, Names, Thing, attempt};
 use crate::config::{Amqp, Config, Declare, QueueType};
 use crate::delivery::Tag;
@@ -152,13 +153,13 @@ impl Morgue {
     pub(crate) async fn open(config: &Config, returns_max: Option<u64>) -> Result<Self, Fault> {
         let names = Names::new(&config.amqp, &config.dead_letter)?;
         let aside = dial(config, "dead-letters").await?;
-        let (waiting, readers) = count(&aside, &names).await?;
+        let Sight { ready, consumers } = count_surely(&aside, &names).await?;
         Ok(Self {
             line: dial(config, "dead-letters").await?,
             aside,
             names,
-            waiting,
-            readers,
+            waiting: ready.into(),
+            readers: consumers.into(),
             amqp: config.amqp.clone(),
             returns_max: returns_max.unwrap_or(RETURNS_MAX),
             returns_are_certain: returns_max.is_some(),
@@ -202,7 +203,7 @@ impl Morgue {
                     )));
                 }
                 // None is ready: either others took the rest, or it is on its way, however slowly.
-                Err(_) if self.count().await?.0 > 0 => lulls = 0,
+                Err(_) if self.ready().await? > 0 => lulls = 0,
                 Err(_) if lulls == LULLS_MAX => break,
                 Err(_) => lulls += 1,
             }
@@ -274,7 +275,11 @@ impl Morgue {
             aside.close().await;
             return Ok(());
         }
-        let back = if readers == 0 { waiting - removed } else { count(&aside, &names).await?.0 + held };
+        let back = if readers == 0 {
+            waiting - removed
+        } else {
+            u64::from(count(&aside, &names).await?.ready) + held
+        };
         // Without a goodbye: a quorum queue puts what a cancelled consumer had on its way, or gives back itself, behind
         // all others, but what a lost consumer held before them.
         drop(bays);
@@ -282,15 +287,15 @@ impl Morgue {
         // If somebody else takes them at once the order is in their hands.
         let patience = RETURN_DEADLINE_EACH.saturating_mul(u32::try_from(held).unwrap_or(u32::MAX));
         let deadline = Instant::now() + RETURN_DEADLINE + patience;
-        while count(&aside, &names).await?.0 < back && Instant::now() < deadline {
+        while u64::from(count(&aside, &names).await?.ready) < back && Instant::now() < deadline {
             sleep(COUNT_INTERVAL).await;
         }
         aside.close().await;
         Ok(())
     }
 
-    async fn count(&self) -> Result<(u64, u64), Fault> {
-        count(&self.aside, &self.names).await
+    async fn ready(&self) -> Result<u64, Fault> {
+        Ok(count(&self.aside, &self.names).await?.ready.into())
     }
 
     /// The bay that letters come to next, with a consumer that has room.
@@ -402,16 +407,43 @@ fn held_max(letters: u64, consumers: u64) -> u64 {
     letters.div_ceil(others + 1).clamp(HELD_MIN, HELD_MAX)
 }
 
-/// How many letters are ready, and how many consumers there are.
-async fn count(line: &Line, names: &Names) -> Result<(u64, u64), Fault> {
+/// How many letters are ready, and how many consumers there are, as far as the broker knows.
+async fn count(line: &Line, names: &Names) -> Result<Sight, Fault> {
     // A missing queue costs the channel.
     let channel = line.channel().await?;
-    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     let queue = &names.dead_queue;
-    let declare = channel.queue_declare(queue.clone(), options, FieldTable::default());
-    let queue = attempt(line, &Thing::Queue(queue), declare).await?;
+    let sight = attempt(line, &Thing::Queue(queue), Sight::of(queue, &channel)).await?;
     line.ask("close a channel", channel.close(200, "OK".into())).await?;
-    Ok((queue.message_count().into(), queue.consumer_count().into()))
+    Ok(sight)
+}
+
+/// The same, and nothing only if nothing is there: a queue without a leader is said to be empty, but gives no answer to
+/// who wants its next letter.
+async fn count_surely(line: &Line, names: &Names) -> Result<Sight, Fault> {
+    let queue = &names.dead_queue;
+    // Until then a letter that we gave back may not be seen, but us who had it.
+    let mut back_by = Instant::now();
+    loop {
+        let sight = count(line, names).await?;
+        let is_awaited = Instant::now() < back_by;
+        if sight.ready > 0 || (sight.consumers > 0 && !is_awaited) {
+            return Ok(sight);
+        }
+        if is_awaited {
+            sleep(COUNT_INTERVAL).await;
+            continue;
+        }
+        let channel = line.channel().await?;
+        let get = channel.basic_get(queue.clone(), BasicGetOptions::default());
+        let Some(letter) = attempt(line, &Thing::Queue(queue), get).await? else {
+            line.ask("close a channel", channel.close(200, "OK".into())).await?;
+            return Ok(sight);
+        };
+        let give_back = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
+        line.ask("take a letter back", letter.nack(give_back)).await?;
+        line.ask("close a channel", channel.close(200, "OK".into())).await?;
+        back_by = Instant::now() + RETURN_DEADLINE;
+    }
 }
 
 /// Whether `line` may publish in the name of `user`.

@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use futures_util::future::{join_all, poll_fn};
 use futures_util::{Stream, StreamExt};
 use lapin::message::Delivery;
-use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, QueueDeclareOptions};
+use lapin::options::{BasicCancelOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
 use lapin::{Channel, Consumer};
 use tokio::sync::mpsc;
@@ -25,9 +25,10 @@ use super::publisher::Job;
 use super::settle::{Single, Verdict, cover, settle};
 use super::shelf::{Parcel, Shelf};
 use super::sieve::Note;
+use super::sight::Sight;
 use super::topology::{Names, Thing, attempt};
 use super::unpack::unpack;
-use super::watch::{Intake, Sight, Watch};
+use super::watch::{Intake, Watch};
 use super::{Command, Event, Extent, Session, dead_letter};
 use crate::delivery::{Arrival, Obituary, Reason, Tag};
 
@@ -388,7 +389,9 @@ impl Epoch<'_> {
             self.shelf.expect_waiting(0);
             self.last_intake = Instant::now();
             let before = match self.surroundings.is_exclusive {
-                true => Some(attempt(self.line, &Thing::Queue(queue), self.sight()).await?),
+                true => {
+                    Some(attempt(self.line, &Thing::Queue(queue), Sight::of(queue, &self.channel)).await?)
+                }
                 false => None,
             };
             self.consumer = Some(attempt(self.line, &Thing::Queue(queue), consume).await?);
@@ -434,20 +437,12 @@ impl Epoch<'_> {
         if !self.watch.is_silent(intake, Instant::now()) {
             return Ok(());
         }
-        let sight = self.line.ask("tell about the queue", self.sight()).await?;
         let queue = &self.surroundings.names.queue;
+        let sight = self.line.ask("tell about the queue", Sight::of(queue, &self.channel)).await?;
         match self.watch.judge(intake, sight) {
             Some(problem) => Err(Fault::passing(format!("queue `{queue}` has forgotten us: {problem}"))),
             None => Ok(()),
         }
-    }
-
-    /// What the broker says of the queue.
-    async fn sight(&self) -> lapin::Result<Sight> {
-        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let queue = &self.surroundings.names.queue;
-        let seen = self.channel.queue_declare(queue.clone(), passive, FieldTable::default()).await?;
-        Ok(Sight { ready: seen.message_count(), consumers: seen.consumer_count() })
     }
 
     /// The answer proves that the broker has seen all acks before it.

@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::sight::Sight;
+
 /// After so much silence the queue is looked at.
 const SILENCE: Duration = Duration::from_secs(20);
 /// Looks in a row that find fault before the session is given up: a queue between two leaders counts as empty.
@@ -31,13 +33,6 @@ pub(super) struct Intake {
     pub(super) taken: u64,
     /// The broker could send more: we consume, and have less in hand than we may.
     pub(super) has_room: bool,
-}
-
-/// What the broker says of the queue.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Sight {
-    pub(super) ready: u32,
-    pub(super) consumers: u32,
 }
 
 impl Watch {

@@ -52,7 +52,10 @@ async fn run(world: &World, arguments: &[&str]) -> End {
 
 /// A world with the queues that a worker would declare, and none at work.
 async fn world(queue_type: QueueType) -> World {
-    let mut world = World::new().await;
+    prepared(World::new().await, queue_type).await
+}
+
+async fn prepared(mut world: World, queue_type: QueueType) -> World {
     world.set("amqp.queue_type", kind_of(queue_type));
     let channel = world.connection.create_channel().await.expect("an open connection");
     let durable = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };

@@ -9,7 +9,7 @@ use deletion_worker::delivery::{Arrival, Obituary, Reason, Tag};
 use lapin::types::AMQPValue;
 
 use self::bench::{Bench, Proxy, Shell, pattern};
-use crate::support::{PATIENCE, wait_for};
+use crate::support::{PATIENCE, broker, wait_for};
 
 #[tokio::test]
 async fn messages_are_consumed_acked_and_gone() {
@@ -311,6 +311,20 @@ async fn what_was_ready_has_waited_and_what_comes_later_has_not() {
 }
 
 #[tokio::test]
+async fn what_is_ready_is_counted_however_slow_the_queue_is_to_tell() {
+    let node = broker::node().await;
+    let bench = Bench::at(&node.amqp_url("/"), "slow-to-tell").await;
+    let mut shell = Shell::start(&bench.config);
+    shell.up().await;
+    bench.publish(3).await;
+    // The broker gives up on the first question, and says that there is nothing.
+    broker::hold_leader(&node, "/", &bench.config.amqp.queue, "local_query", 2).await;
+    shell.consume_again().await;
+    assert!(shell.arrivals(3).await.iter().all(|arrival| arrival.waited));
+    shell.close().await;
+}
+
+#[tokio::test]
 async fn acks_that_a_dead_session_could_not_carry_out_are_counted() {
     let bench = Bench::new("lost").await;
     let mut shell = Shell::start(&bench.config);
@@ -363,7 +377,7 @@ async fn what_cannot_be_read_is_isolated_and_named() {
 
 #[tokio::test]
 async fn an_alarm_holds_up_dead_letters_and_no_acks() {
-    let node = crate::support::broker::node().await;
+    let node = broker::node().await;
     let bench = Bench::at(&node.amqp_url("/"), "alarmed").await;
     let mut shell = Shell::start(&bench.config);
     shell.consume().await;
@@ -399,7 +413,7 @@ async fn an_alarm_holds_up_dead_letters_and_no_acks() {
 
 #[tokio::test]
 async fn messages_held_too_long_end_the_session_with_the_cause() {
-    let node = crate::support::broker::node().await;
+    let node = broker::node().await;
     let impatient = "application:set_env(rabbit, consumer_timeout, 3000), \
                      application:set_env(rabbit, channel_tick_interval, 500).";
     node.ctl(&["eval", impatient]).await.expect("the node serves");
@@ -418,7 +432,7 @@ async fn messages_held_too_long_end_the_session_with_the_cause() {
 
 #[tokio::test]
 async fn a_killed_broker_brings_back_what_was_not_acked() {
-    let mut node = crate::support::broker::node().await;
+    let mut node = broker::node().await;
     let bench = Bench::at(&node.amqp_url("/"), "killed").await;
     Shell::start(&bench.config).up_and_close().await;
     // A quorum queue whose node is killed within a second of its creation never finds a leader again (3.10.8).

@@ -4,8 +4,10 @@ use deletion_worker::config::QueueType;
 use lapin::options::QueueDeclareOptions;
 use lapin::types::AMQPValue;
 
-use super::{QUEUE, dead, epitaph, fill, headers, run, text, waiting, world};
+use super::{QUEUE, dead, epitaph, fill, headers, prepared, run, text, waiting, world};
 use crate::support::amqp;
+use crate::support::broker::{self, Vhost};
+use crate::support::world::World;
 
 const TASKS: [&[&str]; 5] = [&["list"], &["show"], &["replay"], &["export"], &["purge", "--yes"]];
 
@@ -41,6 +43,18 @@ async fn no_queue_no_permission_no_broker() {
     assert_eq!((end.code, end.out.as_str()), (Some(1), ""), "{end:?}");
     assert!(end.err.contains("the broker can't be reached within 10s"), "{end:?}");
     waiting(&world, QUEUE, 3).await;
+}
+
+#[tokio::test]
+async fn a_queue_that_does_not_answer_is_not_taken_for_an_empty_one() {
+    let node = broker::node().await;
+    let world = prepared(World::on(Vhost::on(&node).await).await, QueueType::Quorum).await;
+    fill(&world, 0..1, 1).await;
+    // Whoever counts is told zero for as long as nobody wants a letter.
+    broker::hold_leader(&node, &world.vhost.name, QUEUE, "leader_call", 1).await;
+    let end = run(&world, &["list", "--output", "json"]).await.fine();
+    assert_eq!(end.json()["letters"], 1, "{end:?}");
+    waiting(&world, QUEUE, 1).await;
 }
 
 #[tokio::test]

@@ -22,6 +22,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::support::amqp;
 use crate::support::broker::{Vhost, connect, vhost};
 
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -98,10 +99,7 @@ impl Bench {
     }
 
     async fn count(&self, queue: &str) -> usize {
-        let channel = self.channel().await;
-        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let queue = channel.queue_declare(queue.into(), passive, FieldTable::default()).await;
-        queue.expect("declared").message_count() as usize
+        amqp::ready(&self.connection, queue).await as usize
     }
 
     pub(crate) async fn depth(&self) -> usize {
@@ -118,18 +116,9 @@ impl Bench {
     }
 
     pub(crate) async fn wait_for_consumers(&self, count: u32) {
-        let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        within("consumers", async {
-            loop {
-                let channel = self.channel().await;
-                let name = self.config.amqp.queue.as_str().into();
-                let queue = channel.queue_declare(name, passive, FieldTable::default()).await;
-                if queue.expect("declared").consumer_count() == count {
-                    break;
-                }
-            }
-        })
-        .await;
+        let queue = self.config.amqp.queue.as_str();
+        let consumers = async || amqp::counts(&self.connection, queue).await.expect("declared").1;
+        within("consumers", async { while consumers().await != count {} }).await;
     }
 
     async fn get_from(&self, queue: &str) -> Delivery {

@@ -1,5 +1,7 @@
 //! The other programs round the queue: publishers, and whoever looks into it.
 
+use std::time::{Duration, Instant};
+
 use deletion_worker::rabbitmq::Rabbitmq;
 use lapin::message::BasicGetMessage;
 use lapin::options::{BasicGetOptions, BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions};
@@ -47,9 +49,17 @@ pub(crate) async fn counts(connection: &Connection, queue: &str) -> Option<(u32,
     // A missing queue costs the channel.
     let channel = connection.create_channel().await.expect("an open connection");
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-    let declared = channel.queue_declare(queue.into(), options, FieldTable::default()).await.ok()?;
+    let counts = loop {
+        let asked = Instant::now();
+        let declared = channel.queue_declare(queue.into(), options, FieldTable::default()).await.ok()?;
+        let counts = (declared.message_count(), declared.consumer_count());
+        // A quorum queue that is silent for longer counts as empty.
+        if counts != (0, 0) || asked.elapsed() < Duration::from_millis(250) {
+            break counts;
+        }
+    };
     channel.close(200, "done".into()).await.expect("an open channel");
-    Some((declared.message_count(), declared.consumer_count()))
+    Some(counts)
 }
 
 /// How many messages wait in `queue` right now.

@@ -43,6 +43,30 @@ pub(crate) async fn node_with(extras: &Extras) -> Node {
     Rabbitmq::private(extras, |_| ()).await.expect("RabbitMQ is installed, or can be")
 }
 
+/// Lets the leader of a quorum queue answer nobody until `calls` callers want `what` of it, or for ten seconds.
+///
+/// `what` is how Ra calls it: `local_query` for who counts messages, `leader_call` for who takes one.
+pub(crate) async fn hold_leader(node: &Node, vhost: &str, queue: &str, what: &str, calls: u32) {
+    let hold = format!(
+        "{{ok, Queue}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"{vhost}\">>, queue, <<\"{queue}\">>)),
+         {{Name, _}} = amqqueue:get_pid(Queue),
+         Leader = whereis(Name),
+         Calls = fun() ->
+             {{messages, All}} = process_info(Leader, messages),
+             length([call || {{'$gen_call', _, Call}} <- All, element(1, Call) =:= {what}])
+         end,
+         Wait = fun Wait(Rounds) ->
+             case Rounds =:= 0 orelse Calls() >= {calls} of
+                 true -> sys:resume(Leader);
+                 false -> timer:sleep(10), Wait(Rounds - 1)
+             end
+         end,
+         ok = sys:suspend(Leader),
+         spawn(fun() -> Wait(1000) end)."
+    );
+    node.ctl(&["eval", &hold]).await.expect("the node serves, and has the queue");
+}
+
 /// A cluster of the test's own, in which nobody resolves a partition but by `extras`.
 pub(crate) async fn cluster(extras: &Extras) -> Cluster {
     shared().await;

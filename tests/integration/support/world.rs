@@ -268,7 +268,8 @@ impl Worker {
         wait_for(what, PATIENCE, async || condition(self).await).await;
     }
 
-    /// Waits until it has nothing in hand and the broker nothing for it.
+    /// Waits until it has nothing in hand and the broker nothing for it. What is between the two isn't seen: where messages
+    /// may come for which nothing is to be done, [`Self::counted`] knows when all have.
     pub(crate) async fn settled(&self, world: &World) {
         wait_for_some("everything settled", PATIENCE, async || {
             let ready = amqp::ready(&world.connection, "deletions").await;
