@@ -218,9 +218,10 @@ def drain(queue, mock, fresh, meanwhile=None):
     while (deleted := mock.stats()["ids_deleted"]) < fresh:
         if child.poll() is not None:
             raise SystemExit("the worker ended before the queue was drained")
-        # Whoever asks is on the worker's cores: about half of what is left goes by without a question.
-        left = (time.monotonic() - begun) * (fresh - deleted) / deleted if deleted else 0
-        time.sleep(min(max(left / 2, 0.005), 0.5))
+        # Whoever asks is on the worker's cores: so the next time is half as far off as the end seems, or the begin.
+        gone = time.monotonic() - begun
+        left = gone * (fresh - deleted) / deleted if deleted else 0
+        time.sleep(max(min(left, gone, 1) / 2, 0.005))
     child.send_signal(signal.SIGTERM)
     turn = finish(child, begun, peak)
     turn.calls = mock.stats()["sizes"]["count"]
