@@ -72,7 +72,7 @@ impl Desk {
     /// Messages that wait in the queue.
     pub(crate) async fn waiting(&self) -> Result<u64, Fault> {
         let sight = self.line.ask("count messages", Sight::of(&self.names.queue, &self.channel)).await?;
-        Ok(u64::from(sight.ready))
+        Ok(sight.unwrap_or(Sight::NOTHING).ready.into())
     }
 
     /// Takes all dead letters, and counts them by reason; `None` is one that we don't know.

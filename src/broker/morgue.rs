@@ -16,8 +16,8 @@ use std::time::Duration;
 use futures_util::StreamExt as _;
 use futures_util::future::join_all;
 use lapin::options::{
-    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions,
-    BasicQosOptions, ExchangeDeclareOptions, QueueDeclareOptions,
+    BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicQosOptions, ExchangeDeclareOptions,
+    QueueDeclareOptions,
 };
 use lapin::types::{FieldTable, ShortString};
 use lapin::{Channel, Consumer, ExchangeKind};
@@ -153,13 +153,13 @@ impl Morgue {
     pub(crate) async fn open(config: &Config, returns_max: Option<u64>) -> Result<Self, Fault> {
         let names = Names::new(&config.amqp, &config.dead_letter)?;
         let aside = dial(config, "dead-letters").await?;
-        let Sight { ready, consumers } = count_surely(&aside, &names).await?;
+        let seen = look(&aside, &names).await?.ok_or_else(|| silent(&names.dead_queue))?;
         Ok(Self {
             line: dial(config, "dead-letters").await?,
             aside,
             names,
-            waiting: ready.into(),
-            readers: consumers.into(),
+            waiting: seen.ready.into(),
+            readers: seen.consumers.into(),
             amqp: config.amqp.clone(),
             returns_max: returns_max.unwrap_or(RETURNS_MAX),
             returns_are_certain: returns_max.is_some(),
@@ -203,9 +203,13 @@ impl Morgue {
                     )));
                 }
                 // None is ready: either others took the rest, or it is on its way, however slowly.
-                Err(_) if self.ready().await? > 0 => lulls = 0,
-                Err(_) if lulls == LULLS_MAX => break,
-                Err(_) => lulls += 1,
+                Err(_) => match look(&self.aside, &self.names).await? {
+                    Some(sight) if sight.ready > 0 => lulls = 0,
+                    _ if lulls < LULLS_MAX => lulls += 1,
+                    // We are one of its consumers.
+                    None | Some(Sight::NOTHING) => return Err(silent(&self.names.dead_queue)),
+                    Some(_) => break,
+                },
             }
         }
         Ok(None)
@@ -275,11 +279,7 @@ impl Morgue {
             aside.close().await;
             return Ok(());
         }
-        let back = if readers == 0 {
-            waiting - removed
-        } else {
-            u64::from(count(&aside, &names).await?.ready) + held
-        };
+        let back = if readers == 0 { waiting - removed } else { ready(&aside, &names).await? + held };
         // Without a goodbye: a quorum queue puts what a cancelled consumer had on its way, or gives back itself, behind
         // all others, but what a lost consumer held before them.
         drop(bays);
@@ -287,15 +287,11 @@ impl Morgue {
         // If somebody else takes them at once the order is in their hands.
         let patience = RETURN_DEADLINE_EACH.saturating_mul(u32::try_from(held).unwrap_or(u32::MAX));
         let deadline = Instant::now() + RETURN_DEADLINE + patience;
-        while u64::from(count(&aside, &names).await?.ready) < back && Instant::now() < deadline {
+        while ready(&aside, &names).await? < back && Instant::now() < deadline {
             sleep(COUNT_INTERVAL).await;
         }
         aside.close().await;
         Ok(())
-    }
-
-    async fn ready(&self) -> Result<u64, Fault> {
-        Ok(count(&self.aside, &self.names).await?.ready.into())
     }
 
     /// The bay that letters come to next, with a consumer that has room.
@@ -407,8 +403,13 @@ fn held_max(letters: u64, consumers: u64) -> u64 {
     letters.div_ceil(others + 1).clamp(HELD_MIN, HELD_MAX)
 }
 
-/// How many letters are ready, and how many consumers there are, as far as the broker knows.
-async fn count(line: &Line, names: &Names) -> Result<Sight, Fault> {
+/// How many letters are ready, as far as the broker can tell.
+async fn ready(line: &Line, names: &Names) -> Result<u64, Fault> {
+    Ok(look(line, names).await?.unwrap_or(Sight::NOTHING).ready.into())
+}
+
+/// How many letters are ready, and how many consumers there are.
+async fn look(line: &Line, names: &Names) -> Result<Option<Sight>, Fault> {
     // A missing queue costs the channel.
     let channel = line.channel().await?;
     let queue = &names.dead_queue;
@@ -417,33 +418,10 @@ async fn count(line: &Line, names: &Names) -> Result<Sight, Fault> {
     Ok(sight)
 }
 
-/// The same, and nothing only if nothing is there: a queue without a leader is said to be empty, but gives no answer to
-/// who wants its next letter.
-async fn count_surely(line: &Line, names: &Names) -> Result<Sight, Fault> {
-    let queue = &names.dead_queue;
-    // Until then a letter that we gave back may not be seen, but us who had it.
-    let mut back_by = Instant::now();
-    loop {
-        let sight = count(line, names).await?;
-        let is_awaited = Instant::now() < back_by;
-        if sight.ready > 0 || (sight.consumers > 0 && !is_awaited) {
-            return Ok(sight);
-        }
-        if is_awaited {
-            sleep(COUNT_INTERVAL).await;
-            continue;
-        }
-        let channel = line.channel().await?;
-        let get = channel.basic_get(queue.clone(), BasicGetOptions::default());
-        let Some(letter) = attempt(line, &Thing::Queue(queue), get).await? else {
-            line.ask("close a channel", channel.close(200, "OK".into())).await?;
-            return Ok(sight);
-        };
-        let give_back = BasicNackOptions { requeue: true, ..BasicNackOptions::default() };
-        line.ask("take a letter back", letter.nack(give_back)).await?;
-        line.ask("close a channel", channel.close(200, "OK".into())).await?;
-        back_by = Instant::now() + RETURN_DEADLINE;
-    }
+fn silent(queue: &ShortString) -> Fault {
+    Fault::passing(format!(
+        "the broker can't tell what is in queue `{queue}`, whose leader doesn't answer: try again"
+    ))
 }
 
 /// Whether `line` may publish in the name of `user`.

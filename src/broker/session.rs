@@ -387,13 +387,11 @@ impl Epoch<'_> {
                 FieldTable::default(),
             );
             self.shelf.expect_waiting(0);
-            self.last_intake = Instant::now();
             let before = match self.surroundings.is_exclusive {
-                true => {
-                    Some(attempt(self.line, &Thing::Queue(queue), Sight::of(queue, &self.channel)).await?)
-                }
+                true => attempt(self.line, &Thing::Queue(queue), Sight::of(queue, &self.channel)).await?,
                 false => None,
             };
+            self.last_intake = Instant::now();
             self.consumer = Some(attempt(self.line, &Thing::Queue(queue), consume).await?);
             self.consumed = true;
             self.waiting = before.filter(|before| before.consumers == 0).map(|before| before.ready);
@@ -439,7 +437,7 @@ impl Epoch<'_> {
         }
         let queue = &self.surroundings.names.queue;
         let sight = self.line.ask("tell about the queue", Sight::of(queue, &self.channel)).await?;
-        match self.watch.judge(intake, sight) {
+        match self.watch.judge(intake, sight.unwrap_or(Sight::NOTHING)) {
             Some(problem) => Err(Fault::passing(format!("queue `{queue}` has forgotten us: {problem}"))),
             None => Ok(()),
         }

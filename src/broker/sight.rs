@@ -8,10 +8,10 @@ use lapin::types::{FieldTable, ShortString};
 use tokio::time::Instant;
 
 /// A quorum queue whose leader doesn't answer the broker within so long is said to be empty, and to have no consumer
-/// (`stat/1` of RabbitMQ's `rabbit_quorum_queue.erl`, 3.10 to 4.1). One without a leader is too, at once.
-const GIVEN_UP: Duration = Duration::from_millis(250);
-/// How often a leader that was given up on is asked.
-const LOOKS_MAX: u32 = 8;
+/// (`stat/1` of RabbitMQ's `rabbit_quorum_queue.erl`, 3.10 to 4.1). One whose leader is gone is too, at once.
+const STAT_DEADLINE: Duration = Duration::from_millis(250);
+/// How often we ask at most.
+const LOOKS_MAX: u32 = 4;
 
 /// What is seen in a queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,26 +22,23 @@ pub(super) struct Sight {
 }
 
 impl Sight {
-    /// Nothing is seen, or nobody looked.
+    /// The queue is empty and nobody consumes from it, or it has no leader.
     pub(super) const NOTHING: Self = Self { ready: 0, consumers: 0 };
 
-    /// Looks at `queue`, again if the broker may have given up.
-    ///
-    /// [`Self::NOTHING`] is no proof even so: the queue may be without a leader.
+    /// Looks at `queue`; `None` if its leader doesn't answer.
     ///
     /// # Errors
     /// There is no such queue, by which the channel is lost too, or the connection is gone.
-    pub(super) async fn of(queue: &ShortString, channel: &Channel) -> lapin::Result<Self> {
+    pub(super) async fn of(queue: &ShortString, channel: &Channel) -> lapin::Result<Option<Self>> {
         let passive = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let mut looks = 0;
-        loop {
+        for _ in 0..LOOKS_MAX {
             let asked = Instant::now();
             let seen = channel.queue_declare(queue.clone(), passive, FieldTable::default()).await?;
             let sight = Self { ready: seen.message_count(), consumers: seen.consumer_count() };
-            looks += 1;
-            if sight != Self::NOTHING || asked.elapsed() < GIVEN_UP || looks == LOOKS_MAX {
-                return Ok(sight);
+            if sight != Self::NOTHING || asked.elapsed() < STAT_DEADLINE {
+                return Ok(Some(sight));
             }
         }
+        Ok(None)
     }
 }

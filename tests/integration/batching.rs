@@ -39,6 +39,7 @@ async fn every_message_of_a_shared_id_is_settled_and_counted_once() {
     let mut worker = world.start().await;
     worker.counted("messages_settled_total", &[("outcome", "deleted")], 2000.0).await;
     worker.settled(&world).await;
+    world.all_deleted(&ids(500));
     let sizes = world.mock.stats().sizes;
     assert!(sizes.count <= 4, "{sizes:?}");
     assert_eq!(worker.metric("messages_settled_total", &[("outcome", "deleted")]).await, 2000.0);

@@ -311,14 +311,14 @@ async fn what_was_ready_has_waited_and_what_comes_later_has_not() {
 }
 
 #[tokio::test]
-async fn what_is_ready_is_counted_however_slow_the_queue_is_to_tell() {
+async fn what_is_ready_is_counted_though_the_queue_is_slow_to_tell() {
     let node = broker::node().await;
     let bench = Bench::at(&node.amqp_url("/"), "slow-to-tell").await;
     let mut shell = Shell::start(&bench.config);
     shell.up().await;
     bench.publish(3).await;
     // The broker gives up on the first question, and says that there is nothing.
-    broker::hold_leader(&node, "/", &bench.config.amqp.queue, "local_query", 2).await;
+    broker::hold_leader(&node, "/", &bench.config.amqp.queue, 2).await;
     shell.consume_again().await;
     assert!(shell.arrivals(3).await.iter().all(|arrival| arrival.waited));
     shell.close().await;

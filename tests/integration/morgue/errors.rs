@@ -49,12 +49,15 @@ async fn no_queue_no_permission_no_broker() {
 async fn a_queue_that_does_not_answer_is_not_taken_for_an_empty_one() {
     let node = broker::node().await;
     let world = prepared(World::on(Vhost::on(&node).await).await, QueueType::Quorum).await;
-    fill(&world, 0..1, 1).await;
-    // Whoever counts is told zero for as long as nobody wants a letter.
-    broker::hold_leader(&node, &world.vhost.name, QUEUE, "leader_call", 1).await;
+    fill(&world, 0..3, 3).await;
+    // Whoever counts is told zero: four times the first one, which gives up.
+    broker::hold_leader(&node, &world.vhost.name, QUEUE, 7).await;
+    let end = run(&world, &["list"]).await;
+    assert_eq!((end.code, end.out.as_str()), (Some(1), ""), "{end:?}");
+    assert!(end.err.contains("queue `deletions.dead`, whose leader doesn't answer"), "{end:?}");
     let end = run(&world, &["list", "--output", "json"]).await.fine();
-    assert_eq!(end.json()["letters"], 1, "{end:?}");
-    waiting(&world, QUEUE, 1).await;
+    assert_eq!((&end.json()["letters"], &end.json()["complete"]), (&3.into(), &true.into()), "{end:?}");
+    waiting(&world, QUEUE, 3).await;
 }
 
 #[tokio::test]

@@ -266,7 +266,6 @@ impl Shell {
         stored
     }
 
-    /// The first message of a session that lives, however many die before it.
     /// Waits until a dead letter was refused; none is stored meanwhile.
     pub(crate) async fn dead_letters_refused(&mut self) {
         match self.event().await {

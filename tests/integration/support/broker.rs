@@ -43,20 +43,18 @@ pub(crate) async fn node_with(extras: &Extras) -> Node {
     Rabbitmq::private(extras, |_| ()).await.expect("RabbitMQ is installed, or can be")
 }
 
-/// Lets the leader of a quorum queue answer nobody until `calls` callers want `what` of it, or for ten seconds.
-///
-/// `what` is how Ra calls it: `local_query` for who counts messages, `leader_call` for who takes one.
-pub(crate) async fn hold_leader(node: &Node, vhost: &str, queue: &str, what: &str, calls: u32) {
+/// Lets the leader of a quorum queue answer nobody until its messages have been counted so often, or for ten seconds.
+pub(crate) async fn hold_leader(node: &Node, vhost: &str, queue: &str, counts: u32) {
     let hold = format!(
         "{{ok, Queue}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"{vhost}\">>, queue, <<\"{queue}\">>)),
          {{Name, _}} = amqqueue:get_pid(Queue),
          Leader = whereis(Name),
-         Calls = fun() ->
+         Counts = fun() ->
              {{messages, All}} = process_info(Leader, messages),
-             length([call || {{'$gen_call', _, Call}} <- All, element(1, Call) =:= {what}])
+             length([count || {{'$gen_call', _, Call}} <- All, element(1, Call) =:= local_query])
          end,
          Wait = fun Wait(Rounds) ->
-             case Rounds =:= 0 orelse Calls() >= {calls} of
+             case Rounds =:= 0 orelse Counts() >= {counts} of
                  true -> sys:resume(Leader);
                  false -> timer:sleep(10), Wait(Rounds - 1)
              end

@@ -268,8 +268,10 @@ impl Worker {
         wait_for(what, PATIENCE, async || condition(self).await).await;
     }
 
-    /// Waits until it has nothing in hand and the broker nothing for it. What is between the two isn't seen: where messages
-    /// may come for which nothing is to be done, [`Self::counted`] knows when all have.
+    /// Waits until it has nothing in hand and the broker nothing for it.
+    ///
+    /// What is between the two isn't seen. It is settled too if all IDs are deleted and each was in one message only; where
+    /// messages share IDs, wait with [`Self::counted`] first.
     pub(crate) async fn settled(&self, world: &World) {
         wait_for_some("everything settled", PATIENCE, async || {
             let ready = amqp::ready(&world.connection, "deletions").await;
