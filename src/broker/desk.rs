@@ -10,7 +10,7 @@ use tokio::time::timeout;
 use super::connection::{Dialer, Line};
 use super::fault::Fault;
 use super::press::{BARRIER_MAX, Letter, Press};
-use super::sight::Sight;
+use super::sight::{Sight, silent};
 use super::topology::Names;
 use crate::config::Config;
 use crate::delivery::Reason;
@@ -71,8 +71,9 @@ impl Desk {
 
     /// Messages that wait in the queue.
     pub(crate) async fn waiting(&self) -> Result<u64, Fault> {
-        let sight = self.line.ask("count messages", Sight::of(&self.names.queue, &self.channel)).await?;
-        Ok(sight.unwrap_or(Sight::NOTHING).ready.into())
+        let queue = &self.names.queue;
+        let sight = self.line.ask("count messages", Sight::of(queue, &self.channel)).await?;
+        Ok(sight.ok_or_else(|| silent(queue))?.ready.into())
     }
 
     /// Takes all dead letters, and counts them by reason; `None` is one that we don't know.

@@ -27,7 +27,7 @@ use super::connection::{Dialer, Line};
 use super::corpse::Corpse;
 use super::fault::{Fault, code, reply_code};
 use super::session::{FRAMES_AT_ONCE, REPLICATION};
-use super::sight::Sight;
+use super::sight::{Sight, silent};
 use super::topology::{self, Names, Thing, attempt};
 use crate::config::{Amqp, Config, Declare, QueueType};
 use crate::delivery::Tag;
@@ -416,12 +416,6 @@ async fn look(line: &Line, names: &Names) -> Result<Option<Sight>, Fault> {
     let sight = attempt(line, &Thing::Queue(queue), Sight::of(queue, &channel)).await?;
     line.ask("close a channel", channel.close(200, "OK".into())).await?;
     Ok(sight)
-}
-
-fn silent(queue: &ShortString) -> Fault {
-    Fault::passing(format!(
-        "the broker can't tell what is in queue `{queue}`, whose leader doesn't answer: try again"
-    ))
 }
 
 /// Whether `line` may publish in the name of `user`.

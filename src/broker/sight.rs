@@ -7,6 +7,8 @@ use lapin::options::QueueDeclareOptions;
 use lapin::types::{FieldTable, ShortString};
 use tokio::time::Instant;
 
+use super::fault::Fault;
+
 /// A quorum queue whose leader doesn't answer the broker within so long is said to be empty, and to have no consumer
 /// (`stat/1` of RabbitMQ's `rabbit_quorum_queue.erl`, 3.10 to 4.1). One whose leader is gone is too, at once.
 const STAT_DEADLINE: Duration = Duration::from_millis(250);
@@ -41,4 +43,11 @@ impl Sight {
         }
         Ok(None)
     }
+}
+
+/// What to say of a queue that is looked at in vain.
+pub(super) fn silent(queue: &ShortString) -> Fault {
+    Fault::passing(format!(
+        "the broker can't tell what is in queue `{queue}`, whose leader doesn't answer: try again"
+    ))
 }

@@ -55,6 +55,7 @@ async fn world(queue_type: QueueType) -> World {
     prepared(World::new().await, queue_type).await
 }
 
+/// The same on any broker.
 async fn prepared(mut world: World, queue_type: QueueType) -> World {
     world.set("amqp.queue_type", kind_of(queue_type));
     let channel = world.connection.create_channel().await.expect("an open connection");

@@ -50,7 +50,7 @@ async fn a_queue_that_does_not_answer_is_not_taken_for_an_empty_one() {
     let node = broker::node().await;
     let world = prepared(World::on(Vhost::on(&node).await).await, QueueType::Quorum).await;
     fill(&world, 0..3, 3).await;
-    // Whoever counts is told zero: four times the first one, which gives up.
+    // Whoever counts is told zero. The first run asks four times, and gives up; the second has its answer at the third.
     broker::hold_leader(&node, &world.vhost.name, QUEUE, 7).await;
     let end = run(&world, &["list"]).await;
     assert_eq!((end.code, end.out.as_str()), (Some(1), ""), "{end:?}");
